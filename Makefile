@@ -1,0 +1,37 @@
+# reproduce: environment, all notebooks at `quick` from scratch, site and scoreboard.   test: everything CI runs.
+PYTHON ?= python3
+VENV ?= .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+.PHONY: reproduce test lab lock clean
+
+reproduce: $(VENV)/.ready
+	$(BIN)/nls run
+
+test: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/.ready
+	$(BIN)/jupyter lab notebooks
+
+$(VENV)/.ready: requirements-lock.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, found ' + sys.version)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar off -r requirements-lock.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Maintainers: pin the newest versions for every platform.
+lock: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet uv
+	echo "setuptools>=77" | $(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml - -o requirements-lock.txt
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,326 @@
+"""The command line: `nls run`, `nls verify`, `nls data`, `nls scoreboard`."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import data, report
+from .experiments import PROFILES, TABLES
+from .models import pick_device
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
+
+
+class Failure(typer.Exit):
+    """One clear line on standard error and a non-zero exit."""
+
+    def __init__(self, message: str, code: int = 2):
+        typer.echo(f"nls: {message}", err=True)
+        super().__init__(code)
+
+
+def main() -> None:
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        typer.echo(f"nls: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("nls: interrupted; what was recorded is kept, the same command goes on from there", err=True)
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 04; all by default.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as in the notebook's cell.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Maintainers: rewrite notebooks/ and figures/.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run again even what is unchanged.")] = False,
+    build: Annotated[Path | None, typer.Option(help="Where everything goes; build/PROFILE by default.")] = None,
+) -> None:
+    """Execute notebooks with papermill, training what their records lack, and render them as a site."""
+    home = report.home()
+    if profile not in PROFILES:
+        raise Failure(f"--profile: got {profile!r}, expected one of {', '.join(PROFILES)}")
+    pick_device(device)
+    chosen = _choose(home, notebooks or [])
+    given = _parse(parameter or [])
+    if update and (given or profile != "quick"):
+        raise Failure("--update: rewrites the committed outputs, which have the notebooks' own parameters; drop -p")
+    folder = (build or home / "build" / profile).resolve()
+    jobs = [_Job(home, path, folder, profile, device, given, update) for path in chosen]
+    for job in jobs:
+        job.check()
+    started = time.perf_counter()
+    failed = [job.name for job in jobs if not job.execute(force)]
+    if not update:
+        index = _site(home, folder)
+        typer.echo(f"\n{_board_text(folder / 'figures')}\n\nSite: {index}\nFigures: {folder / 'figures'}")
+    typer.echo(f"{len(jobs) - len(failed)} of {len(jobs)} notebooks done in {time.perf_counter() - started:.0f} s")
+    if failed:
+        raise Failure(f"failed: {', '.join(failed)}; the tracebacks are in {folder / 'notebooks'}", code=1)
+
+
+def _choose(home: Path, wanted: list[str]) -> list[Path]:
+    there = {p.stem[:2]: p for p in sorted((home / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    if not there:
+        raise Failure(f"no notebooks in {home / 'notebooks'}; run this inside a checkout of the repository")
+    unknown = [w for w in wanted if w[:2] not in there or not there[w[:2]].stem.startswith(w.removesuffix(".ipynb"))]
+    if unknown:
+        raise Failure(f"notebook: got {', '.join(unknown)}, expected {', '.join(p.stem for p in there.values())}")
+    return [path for number, path in there.items() if not wanted or any(w[:2] == number for w in wanted)]
+
+
+def _parse(parameters: list[str]) -> dict[str, Any]:
+    """NAME=VALUE with Python literals; what is not one is text."""
+    given = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise Failure(f"-p: got {text!r}, expected NAME=VALUE")
+        try:
+            given[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            given[name] = value
+    return given
+
+
+class _Job:
+    """One notebook, its parameters, and the key under which it need not run again."""
+
+    def __init__(self, home, path, folder, profile, device, given, update):
+        self.home, self.path, self.folder, self.update, self.name = home, path, folder, update, path.stem
+        self.given, self.device = given, device
+        self.parameters = (
+            {}
+            if update
+            else {"PROFILE": profile, "DEVICE": device}
+            | {
+                "RESULTS": str(folder / "results"),
+                "FIGURES": str(folder / "figures"),
+            }
+        )
+        self.state = folder / "state" / f"{self.name}.json"
+        self.output = folder / "notebooks" / path.name
+
+    def check(self) -> None:
+        """Refuse a parameter that the notebook's `parameters` cell does not assign: papermill would only log it."""
+        names = parameter_names(self.path)
+        unknown = sorted(self.given.keys() - names)
+        if unknown:
+            raise Failure(f"-p: {self.name} has no {', '.join(unknown)}; expected {', '.join(sorted(names))}")
+        self.parameters = {k: v for k, v in self.parameters.items() if k in names} | self.given
+
+    def key(self) -> str:
+        """Hash of what decides the output: notebook, `nls`, lock file, parameters, data; for 11 the others' claims."""
+        digest = hashlib.sha256(json.dumps(self.parameters, sort_keys=True, default=str).encode())
+        digest.update(json.dumps([str(data.data_dir()), self.update]).encode())
+        paths = [self.path, self.home / "requirements-lock.txt", *sorted((self.home / "nls").rglob("*.*"))]
+        if self.update:
+            paths += sorted((self.home / "results").glob("*.jsonl"))
+        if self.name.startswith(SCOREBOARD):
+            paths += sorted(self.figures().glob("*_claims.csv"))
+        for path in paths:
+            if path.suffix in (".py", ".csv", ".txt", ".jsonl", ".ipynb") and path.is_file():
+                digest.update(path.name.encode() + (_source(path) if path == self.path else path.read_bytes()))
+        return digest.hexdigest()
+
+    def figures(self) -> Path:
+        return self.home / "figures" if self.update else self.folder / "figures"
+
+    def execute(self, force: bool) -> bool:
+        """Run the notebook unless nothing changed; True if its output is good."""
+        key = self.key()
+        if not force and self.state.exists() and self.output.exists():
+            state = json.loads(self.state.read_text())
+            if state["key"] == key:
+                typer.echo(f"{self.name:34} unchanged ({state['seconds']:.0f} s when it ran)")
+                return True
+        started = time.perf_counter()
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        with _progress(self.name) as environment:
+            error = _papermill(self.path, self.output, self.parameters, environment)
+        seconds = time.perf_counter() - started
+        if error:
+            typer.echo(f"{self.name:34} FAILED after {seconds:.0f} s: {error}")
+            return False
+        if self.update:
+            publish(self.output, self.path)
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        self.state.write_text(json.dumps({"key": self.key() if self.update else key, "seconds": seconds}))
+        typer.echo(f"{self.name:34} done in {seconds:.0f} s")
+        return True
+
+
+def parameter_names(path: Path) -> set[str]:
+    """Names assigned in the cell tagged `parameters`."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            tree = ast.parse("".join(cell["source"]))
+            return {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
+    return set()
+
+
+def _source(path: Path) -> bytes:
+    """A notebook's cells without their outputs."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in cells]).encode()
+
+
+def _papermill(path: Path, output: Path, parameters: dict, environment: dict[str, str]) -> str | None:
+    """Execute into `output`; the error's last line, or None. A failed notebook keeps its traceback."""
+    import papermill
+
+    os.environ.update(environment)
+    try:
+        papermill.execute_notebook(
+            str(path), str(output), parameters, cwd=str(path.parent), progress_bar=False, kernel_name="python3"
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    return None
+
+
+def publish(executed: Path, target: Path) -> None:
+    """Put an executed notebook into the repository: without time stamps, durations and papermill's own marks."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for number, cell in enumerate(notebook.cells):
+        tags = [t for t in cell.metadata.get("tags", []) if not t.startswith("papermill")]
+        cell.metadata = {"tags": tags} if tags else {}
+        cell.id = f"cell-{number:02}"
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    temporary = target.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(target)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[dict[str, str]]:
+    """A line on the terminal with the elapsed time and what the notebook's sweep last reported."""
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "progress"
+
+        def watch() -> None:
+            started, shown = time.perf_counter(), None
+            while not stop.wait(0.5):
+                said = file.read_text() if file.exists() else "running"
+                if sys.stderr.isatty():
+                    sys.stderr.write(f"\r\033[K{name:34} {time.perf_counter() - started:4.0f} s  {said}")
+                elif said != shown:  # in a log, a line for every tenth of a sweep
+                    part = [int(n) for n in said.rpartition(" ")[2].split("/") if n.isdigit()]
+                    if len(part) != 2 or shown is None or part[0] >= part[1] or 10 * part[0] // part[1] != shown:
+                        sys.stderr.write(f"{name:34} {time.perf_counter() - started:4.0f} s  {said}\n")
+                        shown = 10 * part[0] // part[1] if len(part) == 2 else said
+                sys.stderr.flush()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield {"NLS_PROGRESS": str(file)}
+        finally:
+            stop.set()
+            thread.join()
+            if sys.stderr.isatty():
+                sys.stderr.write("\r\033[K")
+                sys.stderr.flush()
+
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>To smooth or not, reproduced</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse;font-size:14px}}td,th{{padding:.3rem .6rem;text-align:left;border-bottom:1px solid #ddd;
+vertical-align:top}}main ul{{list-style:none;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,
+1fr));gap:1rem}}main li{{border:1px solid #ddd;border-radius:6px;padding:.8rem}}img{{max-width:100%}}</style>
+<h1>To smooth or not, reproduced</h1><main><ul>{items}</ul><h2>Scoreboard</h2>{board}</main></html>
+"""
+
+
+def _site(home: Path, folder: Path) -> Path:
+    """HTML of every executed notebook and an index page; only what changed is rendered again."""
+    from nbconvert import HTMLExporter
+
+    site, items = folder / "site", []
+    (site / "figures").mkdir(parents=True, exist_ok=True)
+    for image in (folder / "figures").glob("*.png"):
+        shutil.copy2(image, site / "figures" / image.name)
+    for notebook in sorted((folder / "notebooks").glob("*.ipynb")):
+        page = site / f"{notebook.stem}.html"
+        if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
+            page.write_text(HTMLExporter().from_filename(str(notebook))[0], encoding="utf-8")
+        image = next(iter(sorted((site / "figures").glob(f"{notebook.stem[:2]}_*.png"))), None)
+        picture = f'<img src="figures/{image.name}" alt="">' if image else ""
+        items.append(f'<li><a href="{page.name}">{notebook.stem.replace("_", " ")}{picture}</a></li>')
+    index = site / "index.html"
+    board = report.verdict_table(report.scoreboard(folder / "figures"))
+    index.write_text(PAGE.format(items="".join(items), board=board), encoding="utf-8")
+    return index
+
+
+@app.command()
+def verify(
+    table: Annotated[str, typer.Argument(help="A table of results/, such as table1.")],
+    sample: Annotated[int, typer.Option(help="How many records to train again.")] = 5,
+    seed: Annotated[int | None, typer.Option(help="Which records are drawn.")] = None,
+    results: Annotated[Path | None, typer.Option(help="results/ by default.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train randomly drawn records again and compare with what is committed."""
+    from . import sweep
+
+    if table not in TABLES:
+        raise Failure(f"table: got {table!r}, expected one of {', '.join(TABLES)}")
+    rows = sweep.verify(table, results or report.home() / "results", sample, seed=seed, device=device)
+    typer.echo(rows.to_string(index=False))
+    good = int(rows["ok"].sum())
+    typer.echo(f"{good} of {len(rows)} records of {table} agree")
+    if good < len(rows):
+        raise Failure(f"{table}: {len(rows) - good} records differ from what this code trains", code=1)
+
+
+@app.command("data")
+def show_data() -> None:
+    """What data are there, what can be fetched, checksums and licences."""
+    for name, source in data.SOURCES.items():
+        missing = source.missing()
+        typer.echo(f"{name}: {source.title}\n  {source.contents}")
+        typer.echo(f"  there: {f'no, missing {missing}' if missing else f'yes, checksum {data.load(name).checksum}'}")
+        typer.echo(f"  licence: {source.licence}\n  {source.obtain}\n  cite: {source.citation}\n")
+    typer.echo(f"Folder of downloaded data (NLS_DATA): {data.data_dir() or 'none'}")
+
+
+@app.command()
+def scoreboard(
+    build: Annotated[Path | None, typer.Option(help="A build folder; the committed figures by default.")] = None,
+) -> None:
+    """Every claim of the paper with its verdict."""
+    typer.echo(_board_text((build or report.home()) / "figures"))
+
+
+def _board_text(figures: Path) -> str:
+    board = report.scoreboard(figures)
+    rows = [f"{row.verdict:10}  {row.claim} ({row.source})" for row in board.itertuples()]
+    counts = board["verdict"].value_counts()
+    return "\n".join(rows) + "\n\n" + ", ".join(f"{n} {v}" for v, n in counts.items())

@@ -1,0 +1,230 @@
+"""Data sets under one roof: `load(name)` gives clean rows, labels and a checksum, `SOURCES` says where they come from.
+
+Every raw row occurs once over train and test, with labels 0 ... K-1. Balancing, validation splits, one-hot codes,
+scaling and label noise belong to the experiment, so that they are written down there.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from nls.noise import check_seed
+from nls.theory import check_integer
+
+ASSETS = Path(__file__).parent / "assets"
+SPLICE_SHA256 = "249063c28cecd1f2d4561b86807f2b05df29c862386f1378449a6e25874d3c55"
+TWONORM_ROWS, TWONORM_DIM, TWONORM_SEED = 7400, 20, 1996
+TWONORM_BAYES_ACCURACY = 0.9772498680518208  # Phi(2): the class means lie 2 standard deviations from the boundary
+
+
+class Dataset(NamedTuple):
+    """Clean data: inputs and int64 labels 0 ... num_classes - 1, by part; the checksum is that of all raw rows."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+    checksum: str
+
+
+class Raw(NamedTuple):
+    """All rows in their frozen order; where the publisher has a test part it is the last `num_test` rows, else None."""
+
+    x: np.ndarray
+    y: np.ndarray
+    num_classes: int
+    num_test: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from, how to read it; its `files` lie in the package if shipped, else in `data_dir()`."""
+
+    title: str
+    contents: str
+    licence: str
+    obtain: str
+    citation: str
+    read: Callable[[], Raw]
+    files: tuple[str, ...] = ()
+    shipped: bool = True
+
+    def missing(self) -> list[str]:
+        """Names of the files that are not there; empty means that `load` can run."""
+        folder = ASSETS if self.shipped else data_dir()
+        return [name for name in self.files if folder is None or not (folder / name).is_file()]
+
+
+def load(name: str, seed: int = 0) -> Dataset:
+    """The data set `name`, one of `SOURCES`, as clean train and test parts.
+
+    Where the publisher has no test part, 15 % of the rows (rounded up) drawn by `seed` are the test part and both parts
+    come in random order; elsewhere `seed` changes nothing. The checksum does not depend on `seed`.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"name: expected one of {', '.join(SOURCES)}, got {name!r}")
+    seed = check_seed(seed)
+    source = SOURCES[name]
+    if missing := source.missing():
+        folder = ASSETS if source.shipped else data_dir()
+        raise ValueError(f"{name}: expected {', '.join(missing)} in {folder}, got no such file. {source.obtain}")
+    raw = source.read()
+    total = len(raw.y)
+    if raw.num_test is None:
+        rows = np.random.default_rng(seed).permutation(total)
+        cut = total - (15 * total + 99) // 100
+    else:
+        rows, cut = np.arange(total), total - raw.num_test
+    train, test = rows[:cut], rows[cut:]
+    return Dataset(raw.x[train], raw.y[train], raw.x[test], raw.y[test], raw.num_classes, checksum(raw.x, raw.y))
+
+
+def checksum(*arrays: np.ndarray) -> str:
+    """First 16 hex digits of the SHA-256 of the arrays' dtypes, shapes and values, the same on every platform."""
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        if array.dtype.hasobject:
+            raise TypeError(f"arrays: expected a fixed-size dtype, got {array.dtype}, whose bytes are addresses")
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def data_dir() -> Path | None:
+    """The folder of downloaded data: the environment variable NLS_DATA, else ~/.cache/nls; None where there is neither.
+
+    An NLS_DATA that names no folder is refused: it is a slip, and falling back would read other data than meant.
+    """
+    named = os.environ.get("NLS_DATA")
+    folder = Path(named or "~/.cache/nls").expanduser()
+    if folder.is_dir():
+        return folder
+    if named:
+        raise ValueError(f"NLS_DATA: expected an existing folder, got {named!r}")
+    return None
+
+
+def twonorm_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`n` fresh draws (x (n, 20), y (n,)) from Twonorm's distribution, independent of the frozen rows of `load`."""
+    check_integer("n", n, 1)
+    return _twonorm(n, np.random.default_rng(check_seed(seed)))
+
+
+def twonorm_posterior(x: np.ndarray) -> np.ndarray:
+    """P(y = 1 | x), shape (N,), for x (N, 20) in Twonorm's own scale; above 1/2 where the coordinates' sum is positive.
+
+    The log odds of two unit normals at +a and -a are 2 a·x. Standardise the data and the rule stays, the values do not.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] != TWONORM_DIM:
+        raise ValueError(f"x: expected shape (N, {TWONORM_DIM}), got {x.shape}")
+    return expit(4 / TWONORM_DIM**0.5 * x.sum(axis=1))
+
+
+def plane_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`n` draws (x (n, 2), y (n,)): x uniform on the square [-1, 1]², y by `plane_posterior`.
+
+    The paper shows decision regions in two dimensions without saying what the data are; this is a declared stand-in
+    whose posterior is known.
+    """
+    check_integer("n", n, 1)
+    rng = np.random.default_rng(check_seed(seed))
+    x = np.round(rng.uniform(-1, 1, (n, 2)), 4)
+    return x, (rng.random(n) < plane_posterior(x)).astype(np.int64)
+
+
+def plane_posterior(x: np.ndarray) -> np.ndarray:
+    """P(y = 1 | x) = sigmoid(8 (x2 - sin(π x1)/2)), shape (N,), for x (N, 2). The Bayes accuracy is about .914."""
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] != 2:
+        raise ValueError(f"x: expected shape (N, 2), got {x.shape}")
+    return expit(8 * (x[:, 1] - np.sin(np.pi * x[:, 0]) / 2))
+
+
+def _twonorm(n: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Breiman's Twonorm: equally likely classes, x ~ N(±a, I) with a = 2/sqrt(20) in each coordinate, + for class 1."""
+    y = (rng.random(n) < 0.5).astype(np.int64)
+    x = rng.standard_normal((n, TWONORM_DIM)) + (2 * y[:, None] - 1) * (2 / TWONORM_DIM**0.5)
+    # Platforms differ in the last bits of a logarithm: four decimals hide that. Adding 0.0 turns -0.0 into 0.0.
+    return np.round(x, 4) + 0.0, y
+
+
+def _read_twonorm() -> Raw:
+    # RandomState's streams are frozen by NumPy's compatibility policy, those of default_rng are not.
+    return Raw(*_twonorm(TWONORM_ROWS, np.random.RandomState(TWONORM_SEED)), 2)
+
+
+def _read_plane() -> Raw:
+    return Raw(*plane_sample(4500, 0), 2)
+
+
+def _read_splice() -> Raw:
+    """3,175 sequences as codes A1 G2 C3 T4, in the file's order (alphabetical); class 1 is a junction, EI or IE."""
+    path = ASSETS / "splice.csv"
+    text = path.read_bytes().replace(b"\r\n", b"\n")  # a checkout on Windows may have changed the line ends
+    got = hashlib.sha256(text).hexdigest()
+    if got != SPLICE_SHA256:
+        raise ValueError(
+            f"{path}: expected SHA-256 {SPLICE_SHA256}, got {got}: the file is damaged. "
+            "Restore it with git (git checkout -- nls/assets/splice.csv) or install the package again"
+        )
+    lines = [line.split(",") for line in text.decode("ascii").splitlines()[1:]]
+    code = np.zeros(256, dtype=np.int64)
+    code[list(b"AGCT")] = 1, 2, 3, 4
+    x = code[np.frombuffer("".join(sequence for sequence, _ in lines).encode(), dtype=np.uint8)].reshape(-1, 60)
+    return Raw(x, np.array([label != "N" for _, label in lines], dtype=np.int64), 2)
+
+
+def _read_digits() -> Raw:
+    from sklearn.datasets import load_digits  # half a second of imports that only this data set needs
+
+    digits = load_digits()
+    return Raw(digits.images.astype(np.uint8), digits.target.astype(np.int64), 10)
+
+
+SOURCES: dict[str, Source] = {
+    "splice": Source(
+        title="Molecular Biology (Splice-junction Gene Sequences)",
+        contents="3,175 DNA sequences of 60 letters, junction or not; no official test part",
+        licence="CC BY 4.0",
+        obtain="It comes with this package (nls/assets/splice.csv, see NOTICE.md beside it).",
+        citation="Molecular Biology (Splice-junction Gene Sequences), 1991, UCI Machine Learning Repository, "
+        "https://doi.org/10.24432/C5M888",
+        read=_read_splice,
+        files=("splice.csv",),
+    ),
+    "twonorm": Source(
+        title="Twonorm",
+        contents="7,400 draws from two 20-dimensional normal distributions; no official test part",
+        licence="none needed, generated here",
+        obtain="It is generated by this package.",
+        citation="L. Breiman, Bias, variance, and arcing classifiers, Technical Report 460, Statistics Department, "
+        "University of California, Berkeley, 1996",
+        read=_read_twonorm,
+    ),
+    "plane": Source(
+        title="Two classes in the plane, divided by a sine wave",
+        contents="4,500 draws as a sample; every seed of an experiment makes draws of its own",
+        licence="none needed, generated here",
+        obtain="It is generated by this package.",
+        citation="this project; the posterior is known (plane_posterior)",
+        read=_read_plane,
+    ),
+    "digits": Source(
+        title="Optical Recognition of Handwritten Digits",
+        contents="1,797 images of 8 x 8 pixels, values 0 to 16, ten classes; the publisher's test part, split anew",
+        licence="CC BY 4.0",
+        obtain="It comes with scikit-learn.",
+        citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, 1998, UCI Machine Learning "
+        "Repository, https://doi.org/10.24432/C50P49",
+        read=_read_digits,
+    ),
+}

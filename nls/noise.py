@@ -1,0 +1,250 @@
+"""Label noise: transition matrices, corrupted labels, and estimates of both.
+
+T is row-stochastic throughout: T[i, j] = P(noisy = j | clean = i), float64, shape (K, K).
+A noise rate is the probability that a label changes (exclusive flips), unless a function says otherwise.
+"""
+
+from collections.abc import Iterable
+from numbers import Real
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from nls.theory import check_integer
+
+# CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
+# The official repository's swaps, both ways: every class is noisy and the overall rate is the noise rate.
+CIFAR10_SWAP = ((9, 1), (1, 9), (2, 0), (0, 2), (4, 7), (7, 4), (3, 5), (5, 3), (6, 8), (8, 6))
+# The map that most papers use (Patrini et al. 2017): five noisy classes, so the overall rate is half the noise rate.
+CIFAR10_ONEWAY = ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3))
+
+
+def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
+    """T (K, K) whose flips go to each of the other classes alike: 1 - ε on the diagonal, ε/(K-1) off it."""
+    K = check_integer("num_classes", num_classes, 2)
+    eps = check_rate("noise_rate", noise_rate)
+    T = np.full((K, K), eps / (K - 1))
+    np.fill_diagonal(T, 1 - eps)
+    return T
+
+
+def exclusive_rate(inclusive_rate: float, num_classes: int) -> float:
+    """The ε of this package for the other convention, where a share of labels is redrawn from all K classes.
+
+    A redrawn label is the old one with probability 1/K, so ε = inclusive_rate * (K-1)/K.
+    """
+    K = check_integer("num_classes", num_classes, 2)
+    return check_rate("inclusive_rate", inclusive_rate) * (K - 1) / K
+
+
+def asymmetric(num_classes: int, noise_rate: float, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """T (K, K) in which, for each (i, j) of `pairs`, class i becomes j with probability `noise_rate`; the rest stays.
+
+    Pairs are directed: a swap needs (i, j) and (j, i). Each class is a source once at most, and i differs from j;
+    ValueError otherwise. The overall rate is `noise_rate` times the share of labels in source classes.
+    """
+    K = check_integer("num_classes", num_classes, 2)
+    eps = check_rate("noise_rate", noise_rate)
+    flips: dict[int, int] = {}
+    for pair in pairs:
+        if np.shape(pair) != (2,):
+            raise ValueError(f"pairs: expected pairs (source, destination), got {pair!r}")
+        i, j = (check_integer("pairs", k, 0) for k in pair)
+        if i == j or max(i, j) >= K:
+            raise ValueError(f"pairs: expected two different classes below num_classes={K}, got {pair!r}")
+        if i in flips:
+            raise ValueError(f"pairs: expected each source class once, got {(i, flips[i])} and {(i, j)}")
+        flips[i] = j
+    if not flips:
+        raise ValueError("pairs: expected at least one pair, got none")
+    T = np.eye(K)
+    for i, j in flips.items():
+        T[i, i], T[i, j] = 1 - eps, eps
+    return T
+
+
+def pair_flip(num_classes: int, noise_rate: float) -> np.ndarray:
+    """T (K, K) in which class i becomes the next one, i + 1 mod K, with probability `noise_rate`."""
+    K = check_integer("num_classes", num_classes, 2)
+    return asymmetric(K, noise_rate, [(i, (i + 1) % K) for i in range(K)])
+
+
+def instance_dependent(x, labels, num_classes: int, noise_rate: float, seed: int) -> np.ndarray:
+    """Flip probabilities P(noisy = j | x_n, y_n) of each row, shape (N, K), that depend on the row's features.
+
+    After the part-dependent noise of Xia et al. (2020): row n flips with probability q_n, normal around `noise_rate`
+    with standard deviation 0.1, and the flips go where random projections of x_n, other ones for each own class, point
+    (softmax over the other classes). The normal is cut at 0 or 1 and at the mirror image about `noise_rate`, so that
+    its mean is `noise_rate` whatever that is; cut at 0 and 1 alone it would be .08 for a `noise_rate` of 0.
+
+    x (N, ...) is used in its own scale. The larger its values, the more each row's flips go to a single class, so
+    standardise raw pixels first. Use `corrupt(labels, probabilities, seed)` to draw labels.
+    """
+    K = check_integer("num_classes", num_classes, 2)
+    labels = check_labels("labels", labels, K)
+    eps = check_rate("noise_rate", noise_rate)
+    rng = np.random.default_rng(check_seed(seed))
+    x = _numpy("x", x)
+    if x.dtype.kind not in "iuf":
+        raise TypeError(f"x: expected real numbers, got dtype {x.dtype}")
+    if x.ndim < 2 or len(x) != len(labels):
+        raise ValueError(f"x: expected shape ({len(labels)}, ...), one row per label, got {x.shape}")
+    x = x.reshape(len(x), -1).astype(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError("x: expected finite values, got NaN or infinity")
+
+    width = min(eps, 1 - eps) / 0.1
+    q = eps + 0.1 * ndtri(rng.uniform(ndtr(-width), ndtr(width), len(labels)))
+    probabilities = np.zeros((len(labels), K))
+    for own in range(K):
+        projection = rng.standard_normal((x.shape[1], K))  # drawn for absent classes too, so that subsets agree
+        rows = np.flatnonzero(labels == own)
+        if len(rows) == 0:
+            continue
+        score = x[rows] @ projection
+        score[:, own] = -np.inf
+        share = np.exp(score - score.max(axis=1, keepdims=True))
+        probabilities[rows] = q[rows, None] * share / share.sum(axis=1, keepdims=True)
+        probabilities[rows, own] = 1 - q[rows]
+    return probabilities
+
+
+def corrupt(labels, T, seed: int, mode: str = "iid") -> np.ndarray:
+    """Noisy labels, int64 (N,), drawn from clean `labels` by T; the input stays as it is.
+
+    mode "iid" draws each label on its own, from T (K, K) or from a row of probabilities per label, T (N, K). A square T
+    is always read as (K, K).
+    mode "exact" gives n_c T[c] labels of each class c its new values, so that the realised rate does not vary: whole
+    parts first, then the largest remainders, ties going to the own class and then to c+1, c+2, ... in a circle. Which
+    rows they are is random. T must be (K, K).
+    `seed` has no default: a hidden one would give every repetition the same noise.
+    """
+    rng = np.random.default_rng(check_seed(seed))
+    if mode not in ("iid", "exact"):
+        raise ValueError(f"mode: expected 'iid' or 'exact', got {mode!r}")
+    T = _check_rows("T", T)
+    K = T.shape[1]
+    labels = check_labels("labels", labels, K)
+    per_class = len(T) == K
+    if not per_class and (len(T) != len(labels) or mode == "exact"):
+        expected = f"({K}, {K})" if mode == "exact" else f"({K}, {K}) or ({len(labels)}, {K})"
+        raise ValueError(f"T: expected shape {expected} for mode {mode!r}, got {T.shape}")
+    if mode == "exact":
+        return _corrupt_exact(labels, T, rng)
+    cumulative = np.cumsum(T, axis=1)
+    cumulative /= cumulative[:, -1:]  # ends in exactly 1, so that no draw falls behind the last class
+    draw = rng.random(len(labels))[:, None]
+    return (draw >= (cumulative[labels] if per_class else cumulative)).sum(axis=1)
+
+
+def _corrupt_exact(labels: np.ndarray, T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    K = len(T)
+    noisy = labels.copy()
+    for own in range(K):
+        rows = np.flatnonzero(labels == own)
+        share = np.round(len(rows) * (T[own] / T[own].sum()), 9)  # 100 * 0.29 is 28.999999999999996
+        counts = np.floor(share).astype(np.int64)
+        circle = np.roll(np.arange(K), -own)
+        by_remainder = circle[np.argsort(-np.round(share - counts, 8)[circle], kind="stable")]
+        counts[by_remainder[: len(rows) - counts.sum()]] += 1
+        noisy[rng.permutation(rows)] = np.repeat(np.arange(K), counts)
+    return noisy
+
+
+def transition_matrix(clean, noisy, num_classes: int) -> np.ndarray:
+    """The empirical T (K, K) of paired labels: the share of each clean class that carries each noisy label.
+
+    ValueError if a class has no clean row: an invented row would look like an estimate to whoever inverts T.
+    """
+    K = check_integer("num_classes", num_classes, 2)
+    clean, noisy = check_labels("clean", clean, K), check_labels("noisy", noisy, K)
+    if len(clean) != len(noisy):
+        raise ValueError(f"noisy: expected {len(clean)} labels, as many as clean has, got {len(noisy)}")
+    counts = np.bincount(K * clean + noisy, minlength=K * K).reshape(K, K)
+    total = counts.sum(axis=1, keepdims=True)
+    if not total.all():
+        raise ValueError(f"clean: expected rows of all {K} classes, got none of class {np.argmin(total)}")
+    return counts / total
+
+
+def estimate_transition(probs, *, filter_outliers: bool = False) -> np.ndarray:
+    """T (K, K) from the predictions `probs` (N, K) of a model fitted to noisy labels (Patrini et al. 2017).
+
+    The row with the largest p(i|x) is the anchor point of class i, taken to be a sure member, and T[i] its prediction.
+    With `filter_outliers` the anchor is the largest below the 97th percentile of p(i|x) (where all are equal, the
+    first row); each class is filtered by itself, while the original code wrote its zeros into the predictions that
+    later classes read. Probabilities as NumPy or torch, not logits.
+    """
+    probs = _check_rows("probs", probs, tolerance=1e-2)  # half precision sums are off by this much with 1,000 classes
+    if not isinstance(filter_outliers, (bool, np.bool_)):
+        raise TypeError(f"filter_outliers: expected True or False, got {filter_outliers!r}")
+    candidates = probs
+    if filter_outliers:
+        candidates = np.where(probs < np.quantile(probs, 0.97, axis=0, method="higher"), probs, -1.0)
+    T = probs[np.argmax(candidates, axis=0)]
+    return T / T.sum(axis=1, keepdims=True)
+
+
+def check_transition(T, num_classes: int | None = None) -> np.ndarray:
+    """T as a float64 copy; ValueError or TypeError unless row-stochastic and square (K = `num_classes`, if given)."""
+    T = _check_rows("T", T)
+    K = len(T) if num_classes is None else check_integer("num_classes", num_classes, 2)
+    if T.shape != (K, K):
+        raise ValueError(f"T: expected shape ({K}, {K}), got {T.shape}")
+    return T
+
+
+def check_rate(name: str, value: float) -> float:
+    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number in [0, 1], got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
+    return float(value)
+
+
+def check_labels(name: str, labels, num_classes: int) -> np.ndarray:
+    """`labels` as int64 (N,); TypeError unless integers, ValueError unless 1-D, not empty, 0 ... num_classes - 1."""
+    labels = _numpy(name, labels)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}")
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if outside.size:
+        raise ValueError(f"{name}: expected classes 0 to {num_classes - 1}, got {outside[0]}")
+    return labels.astype(np.int64)
+
+
+def check_seed(seed: int) -> int:
+    """`seed` as an int of at least 0; None and bool are refused, so that no draw is unrepeatable."""
+    return check_integer("seed", seed, 0)
+
+
+def _check_rows(name: str, rows, tolerance: float = 1e-5) -> np.ndarray:
+    """`rows` as a float64 copy (N, K); an error unless each row is a distribution over K of at least 2 classes."""
+    array = _numpy(name, rows)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] < 2:
+        raise ValueError(f"{name}: expected two dimensions, rows of at least 2 probabilities, got shape {array.shape}")
+    array = array.astype(np.float64)
+    if np.isnan(array).any() or array.min() < 0:
+        value = np.nan if np.isnan(array).any() else array.min()
+        raise ValueError(f"{name}: expected probabilities of at least 0, got {value}")
+    total = array.sum(axis=1)
+    worst = np.argmax(np.abs(total - 1))
+    if not abs(total[worst] - 1) <= tolerance:
+        raise ValueError(f"{name}: expected rows that sum to 1, got {total[worst]} in row {worst}")
+    return array
+
+
+def _numpy(name: str, value) -> np.ndarray:
+    """`value` as an array, torch tensors on any device and of any float type included."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.double().numpy() if value.is_floating_point() else value.numpy()
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of unequal length
+        raise ValueError(f"{name}: expected an array, got rows of unequal length") from error

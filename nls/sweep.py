@@ -1,0 +1,269 @@
+"""Run what is missing of a table, on any executor, and keep the records.
+
+`results/<table>.jsonl` is append-only, one JSON object a line. A run counts as done if the file holds a record with its
+`config` (the hash of everything that determines it) and the checksum of the data as they are now; any other record of
+the same run stays in the file and is not used. Appending holds a lock, so several processes may share a file, and is
+all or nothing, so a process may be killed at any moment.
+"""
+
+import json
+import math
+import os
+import platform
+import random
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from . import data
+from .experiments import TABLES, Run
+from .models import pick_device
+
+MEASURED = ("best_test", "crossfit", "last", "noisy_val", "heldout", "nll", "ece", "confidence")
+TOLERANCE = {"last": 0.05, "nll": math.inf}  # on other hardware or versions; every other measured value: 0.02
+CHEAP_SECONDS = 30.0
+
+
+def sweep(
+    runs: Sequence[Run],
+    results: Path | str,
+    *,
+    executor: Executor | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The records of `runs`, in their order, training those that `results` does not hold yet.
+
+    Any `concurrent.futures.Executor` will do; by default one process per core (on a GPU one process). Raises
+    ValueError for an empty grid, a device that is not there or a damaged file, OSError if `results` cannot be written;
+    all of them before anything is trained.
+    """
+    if not runs:
+        raise ValueError("runs: got an empty grid, expected at least one run")
+    torch_device = pick_device(device)
+    files = {t: Path(results) / f"{t}.jsonl" for t in dict.fromkeys(run.table for run in runs)}
+    key = {run: (run.config, checksum(run.dataset)) for run in runs}
+    done = {t: index(read(path)) for t, path in files.items()}
+    missing = [run for run in runs if key[run] not in done[run.table]]
+    if missing:
+        for table in {run.table for run in missing}:
+            _check_writable(files[table])
+        groups = list(dict.fromkeys(whole_group(run) for run in missing))
+        bar = _Progress(missing[0].table, len(runs), len(runs) - len(missing), progress)
+        with _pool(executor, torch_device, len(groups)) as pool, bar:
+            futures = {pool.submit(train_group, group, str(torch_device)): group for group in groups}
+            try:
+                for future in as_completed(futures):
+                    group = futures.pop(future)
+                    append(files[group[0].table], future.result())
+                    bar.update(len(key.keys() & set(group)))
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        done = {t: index(read(path)) for t, path in files.items()}
+    return pd.DataFrame([done[run.table][key[run]] for run in runs])
+
+
+def whole_group(run: Run) -> tuple[Run, ...]:
+    """The runs of the table that are trained together with `run`, itself included.
+
+    Always all of them, also if only one is missing: the last bits of a matrix product may depend on the size of the
+    stack, so this is what makes a record the same whenever it is trained.
+    """
+    table = TABLES[run.table]
+    listed = table.runs("smoke" if run.regime == "smoke" else "paper", [run.seed])
+    group = tuple(r for r in listed if table.group(r) == table.group(run))
+    return group if run in group else (run,)
+
+
+def train_group(runs: Sequence[Run], device: str) -> list[dict]:
+    """Train the runs of one group and return their full records. This is what an executor's worker runs."""
+    measured = TABLES[runs[0].table].train(runs, torch.device(device))
+    origin = {"versions": versions(), "device": device_name(torch.device(device))}
+    return [
+        run.identity | {"data": checksum(run.dataset)} | _rounded(values) | origin
+        for run, values in zip(runs, measured, strict=True)
+    ]
+
+
+def _rounded(measured: dict) -> dict:
+    """Six decimals; a value that is not a number (a diverged run's NLL) becomes null, which JSON knows."""
+    return {
+        k: v if isinstance(v, bool) else round(v, 6) if isinstance(v, float) and math.isfinite(v) else None
+        for k, v in measured.items()
+    }
+
+
+def read(path: Path | str) -> list[dict]:
+    """The records of a file; none if it is not there. A torn last line (a killed writer's) is left out, with a warning.
+
+    Raises ValueError naming the line if any other line is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            if line:
+                records.append(json.loads(line))
+        except ValueError:
+            if number == len(lines):
+                warnings.warn(f"{path}: the last line is torn and is left out; the run is done again", stacklevel=2)
+                break
+            raise ValueError(
+                f"{path}, line {number}: got {line[:60]!r}, expected a JSON object; delete that line to train it again"
+            ) from None
+    return records
+
+
+def index(records: Iterable[dict]) -> dict[tuple[str, str], dict]:
+    """Records by (config, data). The first of equals counts."""
+    found: dict = {}
+    for record in records:
+        found.setdefault((record["config"], record["data"]), record)
+    return found
+
+
+def append(path: Path, records: Sequence[dict]) -> None:
+    """Append all of `records` that the file does not hold, or none of them if the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{path}.lock"), open(path, "a+b", buffering=0) as file:
+        end = _end_of_complete_lines(file)
+        file.truncate(end)
+        known = index(read(path))
+        new = [r for r in records if (r["config"], r["data"]) not in known]
+        text = "".join(json.dumps(r) + "\n" for r in new).encode()
+        try:
+            written = 0
+            while written < len(text):
+                written += os.write(file.fileno(), text[written:])
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(f"{path}: {len(new)} records could not be written ({error.strerror}); none was") from error
+
+
+def _end_of_complete_lines(file) -> int:
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{path}.lock"), open(path, "ab"):
+            pass
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}); nothing was trained") from error
+
+
+@cache
+def checksum(dataset: str) -> str:
+    return data.load(dataset).checksum
+
+
+@cache
+def versions() -> str:
+    return f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}"
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """GPU model, or processor model and the instruction set that PyTorch uses on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    try:
+        names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    except OSError:
+        pass
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+@contextmanager
+def _pool(executor: Executor | None, device: torch.device, num_groups: int) -> Iterator[Executor]:
+    if executor is not None:
+        yield executor
+        return
+    workers = 1 if device.type == "cuda" else min(os.cpu_count() or 1, num_groups)
+    # One thread each: cores are not oversubscribed, and a record does not depend on how many there were.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Progress:
+    """A progress bar; where the environment variable NLS_PROGRESS names a file, one line in that file instead."""
+
+    def __init__(self, table: str, total: int, done: int, show: bool):
+        self.table, self.total, self.done, self.file = table, total, done, os.environ.get("NLS_PROGRESS")
+        bar = show and not self.file
+        self.bar = tqdm(total=total, initial=done, desc=table, unit="run", disable=not bar, leave=False)
+
+    def update(self, count: int) -> None:
+        self.done += count
+        self.bar.update(count)
+        if self.file:
+            Path(self.file).write_text(f"{self.table} {self.done}/{self.total}")
+
+    def __enter__(self) -> "_Progress":
+        self.update(0)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+
+def verify(
+    table: str, results: Path | str, sample: int, *, seed: int | None = None, device: str = "auto"
+) -> pd.DataFrame:
+    """Train `sample` randomly drawn records of a table again and compare.
+
+    Drawn are records that the present code and data still describe and that cost less than `CHEAP_SECONDS`. Returns a
+    row per record with `difference` (the largest over the measured values), `exact` (the device and the versions are
+    the record's own) and `ok`: equal where exact, elsewhere within `TOLERANCE`.
+    """
+    records = index(read(Path(results) / f"{table}.jsonl"))
+    described = {(run.config, checksum(run.dataset)): run for run in _all_runs(table, records.values())}
+    cheap = sorted(k for k, r in records.items() if k in described and r["seconds"] < CHEAP_SECONDS)
+    if not cheap:
+        raise ValueError(f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code")
+    drawn = random.Random(time.time_ns() if seed is None else seed).sample(cheap, min(sample, len(cheap)))
+    groups = dict.fromkeys(whole_group(described[key]) for key in drawn)
+    with _pool(None, pick_device(device), len(groups)) as pool:
+        futures = [pool.submit(train_group, group, str(pick_device(device))) for group in groups]
+        again = index(record for future in futures for record in future.result())
+    return pd.DataFrame([compare(records[key], again[key]) for key in drawn])
+
+
+def compare(record: dict, again: dict) -> dict:
+    """One row of `verify`: a record against the same run trained again."""
+    exact = all(record[k] == again[k] for k in ("versions", "device"))
+    names = [k for k in MEASURED if record.get(k) is not None and again.get(k) is not None]
+    differences = {k: abs(record[k] - again[k]) for k in names}
+    allowed = {k: 0.0 if exact else TOLERANCE.get(k, 0.02) for k in names}
+    ok = record["diverged"] == again["diverged"] and all(differences[k] <= allowed[k] for k in names)
+    shown = ("dataset", "noise", "noise_rate", "method", "rate", "seed", "config")
+    return {k: record[k] for k in shown} | {"difference": max(differences.values()), "exact": exact, "ok": ok}
+
+
+def _all_runs(table: str, records: Iterable[dict]) -> list[Run]:
+    seeds = sorted({r["seed"] for r in records})
+    return [run for profile in ("smoke", "paper") for run in TABLES[table].runs(profile, seeds)]

@@ -1,0 +1,141 @@
+"""The stack against single models, bit by bit and step by step."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from nls import batched, experiments, gls_loss, models
+from nls.noise import symmetric
+
+RECIPE = experiments.MLPRecipe(width=32, lr=0.01, steps=60)
+
+
+def group(dataset="splice", **changes):
+    runs = [r for r in experiments.table_runs("table1", "paper", [3]) if r.dataset == dataset]
+    return [dataclasses.replace(r, recipe=dataclasses.replace(RECIPE, **changes)) for r in runs]
+
+
+def without_seconds(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("dataset", ["splice", "twonorm"])
+def test_a_model_does_not_depend_on_the_others_of_the_stack(dataset):
+    """Bit by bit at the width of Table 1; at smaller widths the blocking of the matrix product shows."""
+    runs = group(dataset)
+    whole = without_seconds(experiments.train_mlps(runs, torch.device("cpu")))
+    for chosen in ([0], [7], [54], [3, 20, 41], list(range(5, 38))):
+        part = without_seconds(experiments.train_mlps([runs[i] for i in chosen], torch.device("cpu")))
+        assert part == [whole[i] for i in chosen]
+
+
+def alone(run):
+    """The usual way: one nn.Module, one optimiser, one loop. Returns the trained module and its last test accuracy."""
+    problem = experiments.problem([run])
+    torch.manual_seed(int(experiments.stream(run.seed, experiments.INIT).integers(2**31)))
+    net = models.mlp(problem.x.shape[1], (run.recipe.width, run.recipe.width), problem.num_classes).double()
+    optimizer = torch.optim.Adam(net.parameters(), lr=run.recipe.lr)
+    for rows in problem.order:
+        optimizer.zero_grad()
+        gls_loss(net(problem.x[rows].double()), problem.y[0, rows], run.rate).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return net, (net(problem.x_test.double()).argmax(-1) == problem.y_test).double().mean().item()
+
+
+@pytest.mark.parametrize("number", [3, 16, 48])
+def test_a_model_of_the_stack_is_the_model_trained_alone(number):
+    runs = group("twonorm")
+    rows, stack = experiments.fit_mlps(runs)
+    net, accuracy = alone(runs[number])
+    first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
+    mine = [p[number] for p in stack.per_model(stack.parameters)]
+    theirs = [first.weight.T, first.bias, second.weight.T, second.bias[None], third.weight.T, third.bias[None]]
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a.double(), b.detach(), rtol=2e-3, atol=2e-3)
+    assert rows[number]["last"] == pytest.approx(accuracy, abs=0.003)
+
+
+def test_models_of_a_seed_start_alike_and_seeds_do_not():
+    stack, other = batched.Stack(3, 6, 8, 2, seed=1), batched.Stack(3, 6, 8, 2, seed=2)
+    for p, q in zip(stack.per_model(stack.parameters), other.per_model(other.parameters), strict=True):
+        assert torch.equal(p[0], p[2])
+        assert not torch.equal(p[0], q[0])
+
+
+def test_training_does_not_touch_the_global_random_state():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    experiments.train_mlps(group(steps=3)[:2], torch.device("cpu"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_loss_trains_and_gls_at_r_opt_is_backward_correction():
+    runs = [dataclasses.replace(r, recipe=RECIPE) for r in experiments.table_runs("connections", "paper", [0])]
+    rows, _ = experiments.fit_mlps(runs)
+    by_method = {(r.method, r.rate): row for r, row in zip(runs, rows, strict=True)}
+    assert all(row["last"] > 0.7 for row in rows)
+    r_opt = -2 * experiments.CONNECTIONS_NOISE_RATE / (1 - 2 * experiments.CONNECTIONS_NOISE_RATE)
+    gls, blc = by_method["gls", r_opt], by_method["blc", None]
+    assert gls["last"] == pytest.approx(blc["last"], abs=0.005)
+    assert gls["nll"] == pytest.approx(blc["nll"], rel=0.02)
+
+
+class Exploding(batched.Loss):
+    def __call__(self, logits, target, peer_logits, peer_target):
+        return (logits * math.inf).sum()
+
+
+def test_a_learning_rate_out_of_all_bounds_ends_in_records():
+    runs = [dataclasses.replace(r, recipe=dataclasses.replace(RECIPE, lr=1e30)) for r in group("twonorm")]
+    rows = experiments.train_mlps(runs, torch.device("cpu"))
+    assert all(row["diverged"] for row in rows)
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("best_test", "crossfit", "last", "noisy_val"))
+
+
+def test_a_diverging_model_is_recorded_and_harms_nobody():
+    runs = group("twonorm")[:4]
+    problem = experiments.problem(runs)
+    losses = [batched.Loss("gls", r.rate) for r in runs]
+    options = dict(width=8, lr=0.01, evaluate_every=10, seed=0)
+    healthy, _ = batched.train(problem, losses, **options)
+    losses[2] = Exploding("not finite")
+    rows, _ = batched.train(problem, losses, **options)
+    assert rows[2]["diverged"] is True
+    assert 0 <= rows[2]["last"] <= 1
+    for number in (0, 1, 3):
+        assert {**rows[number], "seconds": 0} == {**healthy[number], "seconds": 0}
+
+
+def test_fresh_scores_are_those_of_the_chosen_networks():
+    runs = group("twonorm", steps=40)[:3]
+    problem = experiments.problem(runs)
+    # Scored on the test rows themselves, the kept networks must give back what was measured there.
+    problem = dataclasses.replace(problem, fresh=(problem.x_test, problem.y_test))
+    rows, _ = batched.train(
+        problem, [batched.Loss("gls", r.rate) for r in runs], width=8, lr=0.01, evaluate_every=10, seed=0
+    )
+    for row in rows:
+        for choice in ("best_test", "noisy_val", "last"):
+            assert row[f"fresh_{choice}"] == pytest.approx(row[choice], abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "message"), [(0, "empty list"), (2, r"got 2 for 3 rows")])
+def test_losses_that_do_not_fit_the_problem(count, message):
+    runs = group("twonorm")[:3]
+    with pytest.raises(ValueError, match=message):
+        batched.train(
+            experiments.problem(runs),
+            [batched.Loss("gls", 0.0)] * count,
+            width=8,
+            lr=0.1,
+            evaluate_every=1,
+            seed=0,
+        )
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="method: got 'magic', expected gls"):
+        batched.Loss("magic", T=symmetric(2, 0.1))(*[torch.zeros(2, 2), torch.zeros(2).long()] * 2)

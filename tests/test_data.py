@@ -1,0 +1,362 @@
+"""The data sets as loaded: complete, frozen, and equal to the files that the published numbers come from."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, kstest, norm
+
+from nls import data
+from nls.data import (
+    SOURCES,
+    TWONORM_BAYES_ACCURACY,
+    Raw,
+    Source,
+    checksum,
+    data_dir,
+    load,
+    plane_posterior,
+    plane_sample,
+    twonorm_posterior,
+    twonorm_sample,
+)
+
+NAMES = ["splice", "twonorm", "plane", "digits"]
+
+
+def whole(name, seed=0):
+    d = load(name, seed)
+    return np.concatenate([d.x_train, d.x_test]), np.concatenate([d.y_train, d.y_test])
+
+
+def rows(x, y):
+    return Counter((*r.ravel().tolist(), int(label)) for r, label in zip(x, y, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "num_classes", "num_test", "frozen"),
+    [
+        ("splice", (3175, 60), np.int64, 2, 477, "9a314373ee2323bd"),
+        ("twonorm", (7400, 20), np.float64, 2, 1110, "9aa9abf10a9ee91a"),
+        ("plane", (4500, 2), np.float64, 2, 675, "117ca27300a3196c"),
+        ("digits", (1797, 8, 8), np.uint8, 10, 270, "1fa49054f5d5ba0b"),
+    ],
+)
+def test_shapes_and_frozen_checksums(name, shape, dtype, num_classes, num_test, frozen):
+    d = load(name, 3)
+    x, y = whole(name, 3)
+    assert x.shape == shape and d.x_train.dtype == d.x_test.dtype == dtype
+    assert d.y_train.dtype == d.y_test.dtype == np.int64 and y.shape == shape[:1]
+    assert len(d.x_test) == len(d.y_test) == num_test
+    assert d.num_classes == num_classes and set(y) == set(range(num_classes))
+    assert d.checksum == frozen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_once_whatever_the_seed(name):
+    raw = SOURCES[name].read()
+    for seed in (0, 1):
+        assert rows(*whole(name, seed)) == rows(raw.x, raw.y)
+    a, b, again = load(name, 0), load(name, 1), load(name, 0)
+    assert a.checksum == b.checksum
+    assert not np.array_equal(a.x_test, b.x_test)
+    for left, right in zip(a, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_test_parts_of_seeds_are_independent_draws():
+    """Two seeds share 15 % of their test rows, and each row is drawn about equally often."""
+    n, number = 7400, {row.tobytes(): i for i, row in enumerate(SOURCES["twonorm"].read().x)}
+    tests = [{number[row.tobytes()] for row in load("twonorm", seed).x_test} for seed in range(40)]
+    shared = np.array([len(tests[i] & tests[j]) for i in range(40) for j in range(i)])
+    assert shared.mean() == pytest.approx(0.15 * 1110, rel=0.02) and shared.max() < 0.25 * 1110
+    often = np.bincount([i for t in tests for i in t], minlength=n)
+    assert often.var() == pytest.approx(40 * 0.15 * 0.85, rel=0.1)
+
+
+def test_loaded_arrays_are_the_callers_own():
+    d = load("splice")
+    d.x_train[:] = 0
+    d.y_train[:] = 0
+    assert load("splice").x_train.min() == 1 and load("splice").y_train.max() == 1
+
+
+def test_official_test_part_is_kept(monkeypatch):
+    raw = Raw(np.arange(10)[:, None], np.arange(10) % 2, 2, num_test=3)
+    monkeypatch.setitem(SOURCES, "toy", Source("", "", "", "", "", read=lambda: raw))
+    for seed in (0, 5):
+        d = load("toy", seed)
+        assert d.x_test.ravel().tolist() == [7, 8, 9] and d.x_train.ravel().tolist() == list(range(7))
+        assert d.y_test.tolist() == [1, 0, 1] and d.num_classes == 2
+
+
+# Splice
+
+
+def test_splice_codes_and_labels_come_from_the_letters():
+    """The first line of the file and the counts of classes, read here without the loader's table of codes."""
+    raw = SOURCES["splice"].read()
+    lines = (data.ASSETS / "splice.csv").read_text().split()[1:]
+    assert lines == sorted(lines)
+    for i in (0, 1500, 3174):
+        sequence, label = lines[i].split(",")
+        assert [{1: "A", 2: "G", 3: "C", 4: "T"}[code] for code in raw.x[i].tolist()] == list(sequence)
+        assert raw.y[i] == (label in ("EI", "IE"))
+    assert Counter(line.split(",")[1] for line in lines) == {"EI": 762, "IE": 765, "N": 1648}
+    assert raw.y.sum() == 1527
+
+
+def test_splice_has_the_biology_of_a_junction():
+    """Introns begin with GT and end with AG: positions 31-32 of an EI sequence, 29-30 of an IE one."""
+    lines = [line.split(",") for line in (data.ASSETS / "splice.csv").read_text().split()[1:]]
+    donors = [s[30:32] for s, label in lines if label == "EI"]
+    acceptors = [s[28:30] for s, label in lines if label == "IE"]
+    assert donors.count("GT") / len(donors) > 0.95 and acceptors.count("AG") / len(acceptors) > 0.95
+
+
+@pytest.mark.parametrize("damage", ["letter", "label", "truncated", "appended"])
+def test_damaged_file_is_refused(damage, tmp_path, monkeypatch):
+    good = (data.ASSETS / "splice.csv").read_bytes()
+    bad = {
+        "letter": good.replace(b"AAAAAAAAAAT", b"AAAAAAAAAAC", 1),
+        "label": good.replace(b",EI\n", b",IE\n", 1),
+        "truncated": good[:-63],
+        "appended": good + b"\n",
+    }[damage]
+    assert bad != good
+    (tmp_path / "splice.csv").write_bytes(bad)
+    monkeypatch.setattr(data, "ASSETS", tmp_path)
+    with pytest.raises(ValueError, match=r"splice\.csv: expected SHA-256 249063c2.*, got [0-9a-f]{64}.*Restore it"):
+        load("splice")
+
+
+def test_windows_line_ends_are_no_damage(tmp_path, monkeypatch):
+    good = (data.ASSETS / "splice.csv").read_bytes()
+    (tmp_path / "splice.csv").write_bytes(good.replace(b"\n", b"\r\n"))
+    expected = load("splice").checksum
+    monkeypatch.setattr(data, "ASSETS", tmp_path)
+    assert load("splice").checksum == expected
+
+
+def test_absent_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "ASSETS", tmp_path)
+    assert SOURCES["splice"].missing() == ["splice.csv"]
+    with pytest.raises(
+        ValueError, match=r"splice: expected splice\.csv in .*got no such file.*comes with this package"
+    ):
+        load("splice")
+
+
+# Twonorm
+
+
+def moments_agree(x, y, level=1e-3):
+    """Class frequencies, means, covariances and marginals of (x, y) against Breiman's, at `level` for each family."""
+    d, a = 20, 2 / np.sqrt(20)
+    assert binomtest(int(y.sum()), len(y)).pvalue > level
+    z_max = norm.isf(level / (2 * 2 * d))
+    for label in (0, 1):
+        part = x[y == label]
+        centred = part - (a if label else -a)
+        assert np.abs(centred.mean(axis=0) * np.sqrt(len(part))).max() < z_max
+        covariance = centred.T @ centred / len(part)
+        # an off-diagonal entry has standard error 1/sqrt(n), a variance sqrt(2/n)
+        error = (covariance - np.eye(d)) * np.sqrt(len(part)) / np.where(np.eye(d), np.sqrt(2), 1)
+        assert np.abs(error).max() < norm.isf(level / (2 * d * (d + 1)))
+        for k in range(d):
+            assert kstest(centred[:, k], "norm").pvalue > level / (2 * d)
+
+
+def test_twonorm_is_breimans():
+    moments_agree(*whole("twonorm"))
+
+
+def mixed(x):
+    return x @ np.linalg.cholesky(0.95 * np.eye(20) + 0.05).T
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y: (1.06 * x, y),
+        lambda x, y: (x + 0.08, y),
+        lambda x, y: (x, 1 - y),
+        lambda x, y: (mixed(x), y),
+        lambda x, y: (x[y + np.arange(len(y)) % 8 > 0], y[y + np.arange(len(y)) % 8 > 0]),
+    ],
+    ids=["scale", "shift", "swapped classes", "correlation", "unequal classes"],
+)
+def test_the_check_of_twonorm_sees_small_changes(change):
+    with pytest.raises(AssertionError):
+        moments_agree(*change(*whole("twonorm")))
+
+
+def test_fresh_draws_are_twonorm_and_none_of_the_frozen_ones():
+    x, y = twonorm_sample(20_000, 4)
+    moments_agree(x, y)
+    frozen = {row.tobytes() for row in whole("twonorm")[0]}
+    for seed in (0, 4, data.TWONORM_SEED):
+        assert not frozen & {row.tobytes() for row in twonorm_sample(7400, seed)[0]}
+    np.testing.assert_array_equal(x, twonorm_sample(20_000, 4)[0])
+    assert not np.array_equal(x, twonorm_sample(20_000, 5)[0])
+
+
+def test_twonorm_is_rounded_to_four_decimals():
+    x = whole("twonorm")[0]
+    assert (np.round(x, 4) == x).all() and not np.signbit(x[x == 0]).any()
+
+
+def test_bayes_rule_has_the_stated_accuracy():
+    assert TWONORM_BAYES_ACCURACY == pytest.approx(norm.cdf(2), abs=1e-15)
+    x, y = twonorm_sample(50_000, 0)
+    rule = x.sum(axis=1) > 0
+    np.testing.assert_array_equal(rule, twonorm_posterior(x) > 0.5)
+    right = int((rule == (y == 1)).sum())
+    assert binomtest(right, 50_000, TWONORM_BAYES_ACCURACY).pvalue > 1e-3
+
+
+def test_posterior_is_the_ratio_of_the_densities_and_calibrated():
+    x, y = twonorm_sample(50_000, 1)
+    a = 2 / np.sqrt(20)
+    plus, minus = norm.logpdf(x[:100], a).sum(axis=1), norm.logpdf(x[:100], -a).sum(axis=1)
+    np.testing.assert_allclose(twonorm_posterior(x[:100]), 1 / (1 + np.exp(minus - plus)), rtol=1e-9)
+    p = twonorm_posterior(x)
+    for low, high in [(0, 0.1), (0.1, 0.4), (0.4, 0.6), (0.6, 0.9), (0.9, 1)]:
+        inside = (p >= low) & (p < high)
+        z = (y[inside] - p[inside]).sum() / np.sqrt((p[inside] * (1 - p[inside])).sum())
+        assert inside.sum() > 200 and abs(z) < norm.isf(1e-3 / 10)
+
+
+def test_plane_has_the_stated_posterior_and_bayes_accuracy():
+    """The stated .914 on a grid; the sign rule by hand; draws uniform on the square and labelled by the posterior."""
+    middles = (np.arange(1000) + 0.5) / 500 - 1
+    p = plane_posterior(np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2))
+    assert np.maximum(p, 1 - p).mean() == pytest.approx(0.914, abs=5e-4)
+    np.testing.assert_allclose(plane_posterior([[0.5, 0.5], [-0.5, 0], [0, -0.25]]), 1 / (1 + np.exp([0, -4, 2])))
+    x, y = plane_sample(50_000, 1)
+    p = plane_posterior(x)
+    assert abs((y - p).sum()) / np.sqrt((p * (1 - p)).sum()) < norm.isf(5e-4)
+    assert binomtest(int(((p > 0.5) == y).sum()), 50_000, 0.9138).pvalue > 1e-3
+    assert kstest(x[:, 0], "uniform", (-1, 2)).pvalue > 1e-3 and kstest(x[:, 1], "uniform", (-1, 2)).pvalue > 1e-3
+
+
+# Checksum, folder, sources
+
+
+def test_checksum_sees_values_shapes_and_dtypes_but_not_the_platform():
+    x = np.arange(6)
+    different = [x, x[::-1], x.reshape(2, 3), x.reshape(3, 2), x.astype(np.int32), x.astype(np.float64), x + 1]
+    assert len({checksum(a) for a in different}) == len(different)
+    assert checksum(x, x) != checksum(x)
+    assert checksum(x.astype(">i8")) == checksum(x.astype("<i8")) and checksum(x[::-1]) == checksum(x[::-1].copy())
+    assert checksum(np.array(["a", "bc"])) != checksum(np.array(["ab", "c"]))
+    # computed by hand with hashlib: SHA-256 of b"<i8(2,)" and the sixteen bytes of 1 and 2
+    assert checksum(np.array([1, 2], dtype=np.int64)) == "35b1fcddab3e45ab"
+
+
+def test_data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    assert data_dir() == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for unset in (lambda: monkeypatch.setenv("NLS_DATA", ""), lambda: monkeypatch.delenv("NLS_DATA")):
+        unset()
+        assert data_dir() is None
+    (tmp_path / ".cache" / "nls").mkdir(parents=True)
+    assert data_dir() == tmp_path / ".cache" / "nls"
+    monkeypatch.setenv("NLS_DATA", "~/.cache/nls")
+    assert data_dir() == tmp_path / ".cache" / "nls"
+    monkeypatch.setenv("NLS_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match=r"NLS_DATA: expected an existing folder, got .*nothing"):
+        data_dir()
+
+
+def test_downloaded_source_is_looked_for_in_the_data_folder(tmp_path, monkeypatch):
+    source = Source("", "", "", "Get it from its publisher.", "", read=lambda: None, files=("a", "b"), shipped=False)
+    monkeypatch.setitem(SOURCES, "far", source)
+    (tmp_path / "a").touch()
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    assert source.missing() == ["b"]
+    with pytest.raises(ValueError, match=r"far: expected b in .*got no such file\. Get it from its publisher\."):
+        load("far")
+    (tmp_path / "b").touch()
+    assert source.missing() == []
+    monkeypatch.delenv("NLS_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert source.missing() == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sources_say_what_a_user_must_know(name):
+    source = SOURCES[name]
+    assert source.missing() == []
+    for text in (source.title, source.contents, source.licence, source.obtain, source.citation):
+        assert text.strip() == text != ""
+    total = len(whole(name)[1])
+    assert source.contents.startswith(f"{total:,} ")
+
+
+def test_notice_travels_with_the_shipped_file():
+    notice = (data.ASSETS / "NOTICE.md").read_text()
+    for needed in ("splice.csv", "10.24432/C5M888", "CC BY 4.0", "Towell", "Changes made", "3,175"):
+        assert needed in notice
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: load("iris"), ValueError, r"name: expected one of splice, twonorm.*digits.*got 'iris'"),
+        (lambda: load("Splice"), ValueError, r"name: expected one of .*got 'Splice'"),
+        (lambda: load(None), ValueError, r"name: expected one of .*got None"),
+        (lambda: load("splice", None), TypeError, r"seed: expected an integer of at least 0, got None"),
+        (lambda: load("splice", True), TypeError, r"seed: .*got True"),
+        (lambda: load("splice", 1.5), TypeError, r"seed: .*got 1\.5"),
+        (lambda: load("splice", -1), ValueError, r"seed: .*got -1"),
+        (lambda: twonorm_sample(0, 1), ValueError, r"n: expected an integer of at least 1, got 0"),
+        (lambda: twonorm_sample(10.0, 1), TypeError, r"n: expected an integer of at least 1, got 10\.0"),
+        (lambda: twonorm_sample(10, None), TypeError, r"seed: .*got None"),
+        (lambda: twonorm_posterior(np.zeros(20)), ValueError, r"x: expected shape \(N, 20\), got \(20,\)"),
+        (lambda: twonorm_posterior(np.zeros((3, 2))), ValueError, r"x: expected shape \(N, 20\), got \(3, 2\)"),
+        (lambda: checksum(np.array(["a"], dtype=object)), TypeError, r"arrays: expected a fixed-size dtype, got obj"),
+    ],
+)
+def test_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# The files of gohsyi/PeerLoss, from which Table 1 was computed
+
+
+@pytest.fixture
+def uci():
+    if not os.environ.get("NLS_DATA"):
+        pytest.skip("NLS_DATA is not set")
+
+    def read(name):
+        table = np.loadtxt(Path(os.environ["NLS_DATA"]) / "uci" / name, delimiter=",", skiprows=1)
+        return table[:, 1:], table[:, 0].astype(np.int64)
+
+    return read
+
+
+@pytest.mark.real_data
+def test_splice_is_the_papers_file_row_for_row(uci):
+    x, y = uci("splice.csv")
+    assert rows(*whole("splice")) == rows(x.astype(np.int64), y)
+
+
+@pytest.mark.real_data
+def test_twonorm_is_the_papers_file_in_distribution(uci):
+    """Standardised there, so compared after multiplying by the standard deviation sqrt(1 + a²) = sqrt(1.2)."""
+    x, y = uci("twonorm.csv")
+    ours, labels = whole("twonorm")
+    assert x.shape == ours.shape and abs(int(y.sum()) - int(labels.sum())) < 4 * np.sqrt(7400 / 2)
+    for label in (0, 1):
+        assert (x[y == label].mean() > 0) == (ours[labels == label].mean() > 0) == bool(label)
+    x = (x - x.mean(axis=0)) / x.std(axis=0) * np.sqrt(1.2)
+    moments_agree(x, y)
+    assert ((x.sum(axis=1) > 0) == y).mean() == pytest.approx(TWONORM_BAYES_ACCURACY, abs=4 * np.sqrt(0.0222 / 7400))

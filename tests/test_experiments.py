@@ -1,0 +1,120 @@
+"""The runs of each table, and what a seed reaches."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nls import experiments
+from nls.experiments import TABLES, table_runs
+from nls.noise import transition_matrix
+
+SEEDS = {"tuning": experiments.TUNING_SEEDS}
+
+
+def some(dataset, seed=0):
+    return [r for r in table_runs("table1", "paper", [seed]) if r.dataset == dataset]
+
+
+def test_table1_is_the_full_grid():
+    runs = table_runs("table1", "paper", range(20))
+    assert len(runs) == 2 * 11 * 5 * 20
+    assert len({r.config for r in runs}) == len(runs)
+    assert {r.noise_rate for r in runs} == {0.0, 0.1, 0.2, 0.3, 0.4}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_run_has_its_own_config_and_smoke_differs(table):
+    seeds = SEEDS.get(table, range(3))
+    paper, smoke = table_runs(table, "paper", seeds), table_runs(table, "smoke", seeds)
+    assert len({r.config for r in paper + smoke}) == len(paper) + len(smoke)
+    assert {r.regime for r in smoke} == {"smoke"}
+    assert table_runs(table, "quick", seeds) == paper
+
+
+def test_tuning_seeds_are_used_nowhere_else():
+    used = {r.seed for t in TABLES if t != "tuning" for r in table_runs(t, "paper", range(100))}
+    assert not used & set(experiments.TUNING_SEEDS)
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(experiments.Run)])
+def test_config_depends_on_every_field(field):
+    run = some("splice")[0]
+    value = getattr(run, field)
+    if field == "recipe":
+        for part in dataclasses.fields(value):
+            before = getattr(value, part.name)
+            other = dataclasses.replace(value, **{part.name: before + 1 if before is not None else (5, 6)})
+            assert dataclasses.replace(run, recipe=other).config != run.config
+    else:
+        other = "other" if value is None or isinstance(value, str) else value + 1
+        assert dataclasses.replace(run, **{field: other}).config != run.config
+
+
+def test_config_is_the_same_in_another_process():
+    run = some("splice")[0]
+    code = "from nls.experiments import table_runs as t; print(t('table1', 'paper', [0])[0].config)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == run.config
+
+
+def test_splice_split_is_the_paper_s():
+    x_train, y_train, x_test, y_test = experiments.rows_of(some("splice")[0])
+    assert (len(x_test), len(x_train)) == (459, 2595)
+    assert np.bincount(np.concatenate([y_train, y_test])).tolist() == [1527, 1527]
+
+
+@pytest.mark.parametrize("dataset", ["splice", "twonorm"])
+def test_problem_is_made_as_declared(dataset):
+    runs = some(dataset)
+    p = experiments.problem(runs)
+    both = np.concatenate([p.x_val.numpy(), p.x.numpy()])
+    np.testing.assert_allclose(both.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(both.std(0), 1, atol=1e-3)
+    assert p.x.shape[1] == {"splice": 240, "twonorm": 20}[dataset]
+    assert p.order.shape == (1000, 64)
+    assert p.order.max() < len(p.x)
+    _, clean, _, _ = experiments.rows_of(runs[0])
+    for row, run in enumerate(runs):
+        noisy = np.concatenate([p.y_val[row].numpy(), p.y[row].numpy()])
+        # Exact counts: each class has the same share of flips, up to one label.
+        flips = 1 - np.diag(transition_matrix(clean, noisy, 2))
+        np.testing.assert_allclose(flips, run.noise_rate, atol=1 / np.bincount(clean).min())
+
+
+def test_a_seed_reaches_split_noise_batches_and_weights():
+    a, b = (experiments.problem(some("splice", seed)[:30]) for seed in (0, 1))
+    assert not np.array_equal(a.x_test.numpy(), b.x_test.numpy())
+    assert not np.array_equal(a.y[29].numpy(), b.y[29].numpy())
+    assert not np.array_equal(a.order.numpy(), b.order.numpy())
+
+
+def test_rates_of_a_seed_share_the_noise_and_noise_rates_do_not():
+    runs = some("twonorm")
+    p = experiments.problem(runs)
+    by_rate = {(r.noise_rate, r.rate): p.y[i].numpy() for i, r in enumerate(runs)}
+    assert np.array_equal(by_rate[0.2, 0.8], by_rate[0.2, -8.0])
+    assert not np.array_equal(by_rate[0.2, 0.8], by_rate[0.3, 0.8])
+
+
+def test_an_epoch_meets_every_row_at_most_once():
+    recipe = experiments.MLPRecipe(width=8, lr=0.1, steps=25, batch_size=10)
+    order = experiments.batch_order(105, recipe, seed=4)
+    first = order[:10].flatten()
+    assert len(first.unique()) == 100
+    assert order.shape == (25, 10)
+
+
+@pytest.mark.parametrize(
+    ("table", "profile", "seeds", "message"),
+    [
+        ("table9", "quick", [0], "table: got 'table9', expected one of table1"),
+        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, paper"),
+        ("table1", "quick", [], "seeds: got .*without any run"),
+    ],
+)
+def test_a_grid_that_is_not_there(table, profile, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        table_runs(table, profile, seeds)

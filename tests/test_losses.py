@@ -1,0 +1,720 @@
+"""The losses against torch, timm, closed forms in float64 and each other."""
+
+import math
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.loss import LabelSmoothingCrossEntropy
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from nls.losses import (
+    GLSLoss,
+    backward_correction,
+    complementary_loss,
+    f_divergence_loss,
+    forward_correction,
+    gls_loss,
+    peer_loss,
+)
+
+# torch's forward-mode rules still script functions when they are first loaded.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
+
+RATES = [-16.0, -6.0, -1.0, -0.3, 0.0, 0.1, 0.7, 1.0]
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+rates = st.floats(-16, 1, allow_subnormal=False)
+seeds = st.integers(0, 2**31)
+
+
+def example(shape=(6, 4), seed=0, dtype=torch.float64, scale=3.0, ignored=False):
+    """Logits that require grad, and class indices."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+    dim = min(1, len(shape) - 1)
+    target = torch.randint(shape[dim], shape[:dim] + shape[dim + 1 :], generator=generator)
+    if ignored:
+        target.view(-1)[::3] = -100
+    return logits.requires_grad_(), target
+
+
+def symmetric(K, noise_rate):
+    T = torch.full((K, K), noise_rate / (K - 1), dtype=torch.float64)
+    return T.fill_diagonal_(1 - noise_rate)
+
+
+def r_opt(K, noise_rate):
+    """The rate at which GLS is backward correction: r* = 0 in Thm 3.6."""
+    return -K * noise_rate / ((K - 1) - K * noise_rate)
+
+
+def value_and_grad(loss, logits):
+    return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
+
+
+def closed_form(z, y, r):
+    return z.logsumexp(1) - (1 - r) * z.gather(1, y[:, None]).squeeze(1) - r * z.mean(1)
+
+
+def asymmetric(K=4):
+    return torch.eye(K, dtype=torch.float64).roll(1, 1) * 0.3 + 0.7 * torch.eye(K, dtype=torch.float64)
+
+
+LOSSES = {
+    "gls": lambda z, y, **kw: gls_loss(z, y, -1.5, **kw),
+    "gls_tensor_rate": lambda z, y, **kw: gls_loss(z, y, torch.tensor(-1.5, dtype=torch.float64), **kw),
+    "backward": lambda z, y, **kw: backward_correction(z, y, asymmetric(), **kw),
+    "forward": lambda z, y, **kw: forward_correction(z, y, asymmetric(), **kw),
+    "complementary": complementary_loss,
+}
+PAIRED = {
+    "peer": lambda z, y, z2, y2: peer_loss(z, y, z2, y2, 0.7),
+    **{
+        name: lambda z, y, z2, y2, name=name: f_divergence_loss(z, y, z2, y2, name)
+        for name in ("tv", "kl", "js", "pearson", "sqhellinger", "reverse_kl")
+    },
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+# Against torch and timm ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignore_index", [-100, -1, 2])
+@pytest.mark.parametrize("shape", [(4,), (6, 4), (3, 4, 5), (2, 4, 3, 2)])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_equals_torch_for_class_indices(shape, rate, weighted, ignore_index, reduction):
+    logits, target = example(shape)
+    if ignore_index < 0 and target.dim():
+        target.view(-1)[::2] = ignore_index
+    arguments = {
+        "weight": torch.tensor([0.5, 2.0, 1.0, 0.0], dtype=torch.float64) if weighted else None,
+        "ignore_index": ignore_index,
+        "reduction": reduction,
+    }
+    ours = value_and_grad(gls_loss(logits, target, rate, **arguments), logits)
+    torchs = value_and_grad(F.cross_entropy(logits, target, label_smoothing=rate, **arguments), logits)
+    assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
+    per_example = torch.full(target.shape, rate, dtype=torch.float64)
+    assert_close(
+        value_and_grad(gls_loss(logits, target, per_example, **arguments), logits), torchs, rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(4,), (6, 4), (3, 4, 5)])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_equals_torch_for_floating_point_targets(shape, rate, weighted, reduction):
+    logits, _ = example(shape)
+    target = torch.rand(shape, dtype=torch.float64)  # does not sum to one
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.0], dtype=torch.float64) if weighted else None
+    ours = gls_loss(logits, target, rate, weight=weight, reduction=reduction)
+    torchs = F.cross_entropy(logits, target, weight, label_smoothing=rate, reduction=reduction)
+    assert_close(value_and_grad(ours, logits), value_and_grad(torchs, logits), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(4,), (6, 4), (3, 4, 5)])
+def test_one_hot_targets_are_class_indices(shape, weighted):
+    logits, target = example(shape)
+    dim = min(1, len(shape) - 1)
+    one_hot = F.one_hot(target, 4).movedim(-1, dim).double()
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64) if weighted else None
+    per_example = torch.linspace(-4, 1, target.numel(), dtype=torch.float64).reshape(target.shape)
+    for rate in (-2.0, per_example):
+        hard = gls_loss(logits, target, rate, weight=weight, reduction="none")
+        soft = gls_loss(logits, one_hot, rate, weight=weight, reduction="none")
+        assert_close(value_and_grad(hard, logits), value_and_grad(soft, logits))
+
+
+@given(rate=rates, seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_equals_timm_for_negative_rates_too(rate, seed):
+    logits, target = example((5, 7), seed)
+    timm = LabelSmoothingCrossEntropy(0.0)
+    timm.smoothing, timm.confidence = rate, 1 - rate
+    assert_close(value_and_grad(gls_loss(logits, target, rate), logits), value_and_grad(timm(logits, target), logits))
+
+
+def test_torch_silently_ignores_a_negative_rate():
+    """The trap that this package exists for: whoever tries NLS with the built-in trains plain cross entropy."""
+    logits, target = example()
+    builtin = F.cross_entropy(logits, target, label_smoothing=-0.4)
+    assert torch.equal(builtin, F.cross_entropy(logits, target))
+    assert not torch.isclose(gls_loss(logits, target, -0.4), builtin, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_accepts_the_index_types_of_torch(dtype):
+    logits, target = example((300, 200))
+    target[0] = 156  # -100 as an unsigned byte: must not be taken for ignore_index
+    ours = gls_loss(logits, target.to(dtype), 0.1, reduction="none")
+    assert_close(ours, F.cross_entropy(logits, target, label_smoothing=0.1, reduction="none"))
+
+
+@pytest.mark.parametrize("rate", [-2.0, 0.0, 0.3])
+def test_empty_and_fully_ignored_batches_are_as_in_torch(rate):
+    for logits, target in (
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)),
+        (torch.zeros(2, 3), torch.full((2,), -100)),
+    ):
+        logits.requires_grad_()
+        for loss in (lambda *a, **kw: gls_loss(*a, rate, **kw), complementary_loss):
+            assert loss(logits, target).isnan()
+            assert loss(logits, target, reduction="sum") == 0
+            assert torch.equal(loss(logits, target, reduction="none"), torch.zeros(len(target)))
+            grad = torch.autograd.grad(loss(logits, target, reduction="sum"), logits)[0]
+            assert torch.equal(grad, torch.zeros_like(logits))
+
+
+# Closed forms --------------------------------------------------------------------------------------------------------
+
+
+@given(rate=rates, seed=seeds, K=st.integers(1, 12))
+@settings(max_examples=50, deadline=None)
+def test_closed_form_and_gradient(rate, seed, K):
+    logits, target = example((5, K), seed)
+    loss, grad = value_and_grad(gls_loss(logits, target, rate, reduction="none"), logits)
+    smooth = (1 - rate) * F.one_hot(target, K).double() + rate / K
+    assert_close(loss, closed_form(logits, target, rate).detach(), rtol=1e-10, atol=1e-10)
+    assert_close(loss, -(smooth * F.log_softmax(logits, 1)).sum(1).detach(), rtol=1e-10, atol=1e-10)
+    assert_close(grad, logits.detach().softmax(1) - smooth, rtol=1e-10, atol=1e-10)
+
+
+def test_slide_example():
+    """The slides' NLS target [-.1, 1.2, -.1] at the prediction [.2, .6, .2]; in nats, not the slide's log10."""
+    loss = gls_loss(torch.tensor([0.2, 0.6, 0.2], dtype=torch.float64).log(), torch.tensor(1), -0.3)
+    assert loss.item() == pytest.approx(0.2 * math.log(0.2) - 1.2 * math.log(0.6), abs=1e-12)
+    assert loss.item() / math.log(10) == pytest.approx(0.126, abs=5e-4)
+
+
+@given(rate=rates, seed=seeds, mix=st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_convex_in_the_logits_for_every_rate(rate, seed, mix):
+    a, target = example((4, 5), seed)
+    b, _ = example((4, 5), seed + 1)
+    at_mix = gls_loss(mix * a + (1 - mix) * b, target, rate)
+    assert at_mix <= mix * gls_loss(a, target, rate) + (1 - mix) * gls_loss(b, target, rate) + 1e-9
+
+
+@given(rate=rates, seed=seeds, shift=st.floats(-1e4, 1e4))
+@settings(max_examples=25, deadline=None)
+def test_a_common_shift_of_the_logits_changes_nothing(rate, seed, shift):
+    logits, target = example((4, 5), seed)
+    for loss in (lambda z: gls_loss(z, target, rate), *(lambda z, f=f: f(z, target) for f in (complementary_loss,))):
+        assert_close(loss(logits + shift), loss(logits), rtol=1e-9, atol=1e-9)
+
+
+def test_negative_rates_are_unbounded_below():
+    losses = [gls_loss(torch.tensor([[scale, 0.0, 0.0]]), torch.tensor([0]), -1.0) for scale in (10.0, 1e3, 1e5)]
+    assert losses[0] < 0
+    assert losses[1] < 50 * losses[0]
+    assert losses[2] < 50 * losses[1]
+
+
+@given(seed=seeds, rate=rates | st.just(0.0))
+@settings(max_examples=25, deadline=None)
+def test_gradient_of_the_rate(seed, rate):
+    logits, target = example((5, 4), seed)
+    r = torch.full((5,), rate, dtype=torch.float64, requires_grad=True)
+    grad = torch.autograd.grad(gls_loss(logits, target, r, reduction="sum"), r)[0]
+    assert_close(grad, (logits.gather(1, target[:, None]).squeeze(1) - logits.mean(1)).detach())
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 1), (3, 5)])
+def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
+    logits, target = example((3, 4, 5))
+    rate = torch.linspace(-2, 1, math.prod(shape), dtype=torch.float64).reshape(shape)
+    loss, grad = value_and_grad(gls_loss(logits, target, rate, reduction="none"), logits)
+    full = rate.expand(3, 5)
+    for n in range(3):
+        for d in range(5):
+            expected = gls_loss(logits[n, :, d], target[n, d], full[n, d].item())
+            assert_close(loss[n, d], expected.detach())
+            assert_close(grad[n, :, d], torch.autograd.grad(expected, logits)[0][n, :, d])
+    soft = F.one_hot(target, 4).movedim(-1, 1).double()
+    assert_close(gls_loss(logits, soft, rate, reduction="none").detach(), loss)
+
+
+@given(seed=seeds, K=st.integers(2, 12), fraction=st.floats(0, 0.9))
+@settings(max_examples=50, deadline=None)
+def test_backward_correction_is_gls_at_r_opt(seed, K, fraction):
+    """Section 5 of the paper, Thm 5.2: under symmetric noise, example by example."""
+    noise_rate = fraction * (K - 1) / K
+    logits, target = example((5, K), seed)
+    corrected = backward_correction(logits, target, symmetric(K, noise_rate), reduction="none")
+    smoothed = gls_loss(logits, target, r_opt(K, noise_rate), reduction="none")
+    assert_close(value_and_grad(corrected, logits), value_and_grad(smoothed, logits), rtol=1e-12, atol=1e-11)
+
+
+@given(seed=seeds, K=st.integers(2, 12))
+@settings(max_examples=25, deadline=None)
+def test_complementary_loss_is_the_limit_of_gls(seed, K):
+    logits, target = example((5, K), seed)
+    l = -F.log_softmax(logits, 1)
+    own = l.gather(1, target[:, None]).squeeze(1)
+    loss = complementary_loss(logits, target, reduction="none")
+    assert_close(loss, own - (l.sum(1) - own) / (K - 1), rtol=1e-10, atol=1e-10)
+    for rate in (-1e4, -1e7):
+        limit = gls_loss(logits, target, rate, reduction="none") / (1 - rate)
+        assert_close(loss, K / (K - 1) * limit, rtol=0, atol=40 * 2 / -rate)
+
+
+def test_corrections_are_unbiased_and_proper_on_a_known_posterior():
+    """E over noisy labels of the backward loss is the clean loss; forward is cross entropy of the noisy posterior."""
+    T = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.9, 0.1], [0.3, 0.3, 0.4]], dtype=torch.float64)
+    logits, _ = example((5, 3))
+    l = -F.log_softmax(logits, 1)
+    noisy = [torch.full((5,), j) for j in range(3)]
+    per_label = torch.stack([backward_correction(logits, y, T, reduction="none") for y in noisy], 1)
+    assert_close(per_label @ T.t(), l)  # column i: the expectation when the clean label is i
+    p = logits.softmax(1) @ T
+    for j, y in enumerate(noisy):
+        assert_close(forward_correction(logits, y, T, reduction="none"), -p[:, j].log())
+
+
+@pytest.mark.parametrize("correction", [backward_correction, forward_correction])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("shape", [(4,), (6, 4), (3, 4, 5)])
+def test_corrections_without_noise_are_cross_entropy(correction, weighted, reduction, shape):
+    logits, target = example(shape, ignored=len(shape) > 1)
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64) if weighted else None
+    for T in (np.eye(4), torch.eye(4), np.eye(4, dtype=int)):
+        ours = correction(logits, target, T, weight=weight, reduction=reduction)
+        torchs = F.cross_entropy(logits, target, weight, reduction=reduction)
+        assert_close(value_and_grad(ours, logits), value_and_grad(torchs, logits))
+
+
+@every_loss
+def test_reductions_weights_and_ignored_labels(loss):
+    logits, target = example((7, 4), ignored=True)
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)
+    keep = target != -100
+    plain = loss(logits, target, reduction="none")
+    assert torch.equal(plain == 0, ~keep)
+    assert_close(plain[keep], loss(logits[keep], target[keep], reduction="none"))
+    assert_close(loss(logits, target), plain[keep].mean())
+    weighted = loss(logits, target, weight=weight, reduction="none")
+    factor = weight[target.clamp(min=0)] * keep
+    assert_close(loss(logits, target, weight=weight, reduction="sum"), weighted.sum())
+    assert_close(loss(logits, target, weight=weight), weighted.sum() / factor.sum())
+    if loss not in (LOSSES["gls"], LOSSES["gls_tensor_rate"]):  # there the uniform part has weights of its own
+        assert_close(weighted, plain * factor)
+
+
+def test_peer_loss_is_cross_entropy_minus_the_peers():
+    (logits, target), (peer_logits, peer_target) = example((6, 4)), example((9, 4), 1)
+    ce, peer_ce = F.cross_entropy(logits, target), F.cross_entropy(peer_logits, peer_target)
+    assert_close(peer_loss(logits, target, peer_logits, peer_target), ce - peer_ce)
+    assert_close(peer_loss(logits, target, peer_logits, peer_target, -0.3), ce + 0.3 * peer_ce)
+
+
+def test_peer_loss_at_equal_priors_is_gls_at_minus_infinity():
+    """Thm 5.5: with labels of equal prior, the mean over all peer pairs is the limit of GLS / (1 - r)."""
+    logits, _ = example((8, 4))
+    target = torch.arange(8) % 4
+    pairs = torch.cartesian_prod(torch.arange(8), torch.arange(8))
+    expected = peer_loss(logits, target, logits[pairs[:, 0]], target[pairs[:, 1]])
+    assert_close(expected, 3 / 4 * complementary_loss(logits, target))
+
+
+@pytest.mark.parametrize(
+    ("divergence", "g", "conjugate"),
+    [
+        ("tv", lambda v: math.tanh(v) / 2, lambda g: g),
+        ("kl", lambda v: v, lambda g: math.exp(g - 1)),
+        ("js", lambda v: math.log(2) - math.log(1 + math.exp(-v)), lambda g: -math.log(2 - math.exp(g))),
+        ("pearson", lambda v: v, lambda g: g * g / 4 + g),
+        ("sqhellinger", lambda v: 1 - math.exp(v), lambda g: g / (1 - g)),
+        ("reverse_kl", lambda v: -math.exp(v), lambda g: -1 - math.log(-g)),
+    ],
+)
+def test_f_divergences(divergence, g, conjugate):
+    (logits, target), (peer_logits, peer_target) = example((5, 4)), example((3, 4), 1)
+    v = logits.softmax(1)[range(5), target].tolist()
+    peer = peer_logits.softmax(1)[range(3), peer_target].tolist()
+    expected = np.mean([conjugate(g(x)) for x in peer]) - np.mean([g(x) for x in v])
+    loss = f_divergence_loss(logits, target, peer_logits, peer_target, divergence)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    own_grad = torch.autograd.grad(loss, logits)[0][range(5), target]
+    falls = divergence in ("sqhellinger", "reverse_kl")  # as in the authors' code: see the docstring
+    assert ((own_grad > 0) if falls else (own_grad < 0)).all()
+
+
+# Numerics ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("scale", [0.1, 3.0, 100.0, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_precision_against_float64(rate, scale, dtype):
+    logits, target = example((64, 33), dtype=dtype, scale=scale)
+    exact = logits.detach().double().requires_grad_()
+    loss, grad = value_and_grad(gls_loss(logits, target, rate, reduction="none"), logits)
+    expected, expected_grad = value_and_grad(closed_form(exact, target, rate), exact)
+    assert loss.dtype == torch.float32
+    assert grad.dtype == dtype
+    size = (1 + 2 * abs(rate)) * (1 + exact.detach().abs().amax(1))
+    assert ((loss - expected).abs() <= 1e-6 * size).all()
+    rounding = 1e-5 if dtype == torch.float32 else torch.finfo(dtype).eps
+    assert_close(grad.double(), expected_grad, rtol=rounding, atol=1e-5 * (1 + abs(rate)))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(loss, dtype):
+    logits, target = example((6, 4), dtype=dtype)
+    full = logits.detach().float().requires_grad_()
+    value, grad = value_and_grad(loss(logits, target), logits)
+    expected, expected_grad = value_and_grad(loss(full, target), full)
+    assert torch.equal(value, expected)
+    assert value.dtype == torch.float32
+    assert torch.equal(grad, expected_grad.to(dtype))
+
+
+@every_loss
+def test_autocast_changes_nothing(loss):
+    logits, target = example((6, 4), dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = loss(logits, target)
+    assert torch.equal(inside, loss(logits, target))
+
+
+@pytest.mark.parametrize("rate", [0.0, torch.tensor(0.0), torch.zeros(2)])
+def test_masked_classes_leave_cross_entropy_finite(rate):
+    logits = torch.tensor([[1.0, -math.inf, 2.0], [0.0, 0.0, -math.inf]], requires_grad=True)
+    target = torch.tensor([0, 1])
+    assert_close(
+        value_and_grad(gls_loss(logits, target, rate), logits), value_and_grad(F.cross_entropy(logits, target), logits)
+    )
+    assert gls_loss(logits, target, 0.1) == math.inf
+    assert gls_loss(logits, target, -0.1) == -math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_forward_correction_has_finite_gradients_at_zeros(dtype):
+    T = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
+    logits = torch.tensor([[0.0, 0, 0], [0, 0, 2e4], [0, 0, 2e4], [1, 2, 3]], dtype=dtype, requires_grad=True)
+    target = torch.tensor([0, 0, 1, 2])  # class 2 never occurs; the second posterior underflows
+    loss, grad = value_and_grad(forward_correction(logits, target, T, reduction="none"), logits)
+    expected = torch.tensor([math.log(1.5), 2e4 - math.log(2), 0, math.inf], dtype=dtype)
+    assert_close(loss, expected)
+    expected_grad = torch.tensor([[-1 / 6, -1 / 6, 1 / 3], [-0.5, -0.5, 1], [0, 0, 0], [0, 0, 0]], dtype=dtype)
+    assert_close(grad, expected_grad)
+
+
+def test_corrections_do_not_clip_confident_predictions():
+    """Clipping p at 1e-7, as is usual, caps the loss at 16 and kills the gradient."""
+    logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
+    for correction in (forward_correction, backward_correction):
+        loss, grad = value_and_grad(correction(logits, torch.tensor([0]), np.eye(2)), logits)
+        assert_close(loss, torch.tensor(500.0))
+        assert_close(grad, torch.tensor([[-1.0, 1.0]]))
+
+
+# Autograd, transforms, compiler --------------------------------------------------------------------------------------
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 4, 3)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_first_and_second_derivatives(loss, shape, weighted):
+    logits, target = example(shape, scale=1.0, ignored=len(shape) > 1)
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64) if weighted else None
+
+    def function(z):
+        return loss(z, target, weight=weight, reduction="none")
+
+    assert gradcheck(function, logits, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(function, logits)
+
+
+@pytest.mark.parametrize("loss", PAIRED.values(), ids=PAIRED)
+def test_derivatives_of_paired_losses(loss):
+    (logits, target), (peer_logits, peer_target) = example((3, 4), scale=1.0), example((2, 4), 1, scale=1.0)
+    assert gradcheck(lambda z, z2: loss(z, target, z2, peer_target), (logits, peer_logits))
+    assert gradgradcheck(lambda z, z2: loss(z, target, z2, peer_target), (logits, peer_logits))
+
+
+def test_derivatives_of_rates_targets_and_transitions():
+    logits, target = example((3, 4), scale=1.0)
+    rate = torch.tensor([-2.0, -0.5, 0.5], dtype=torch.float64, requires_grad=True)
+    soft = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda z, r: gls_loss(z, target, r), (logits, rate), check_forward_ad=True)
+    assert gradgradcheck(lambda z, r: gls_loss(z, target, r), (logits, rate))
+    assert gradcheck(gls_loss, (logits, soft, rate))
+    T = symmetric(4, 0.3)
+    free = T.logit().requires_grad_()
+    for correction in (forward_correction, backward_correction):
+        assert gradcheck(lambda t, f=correction: f(logits, target, t.softmax(1)), free)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5)])
+@pytest.mark.parametrize("rate", ["scalar", "tensor"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_keeps_one_buffer_of_the_logits_size(shape, rate, weighted):
+    logits, target = example(shape, ignored=True)
+    rate = -1.0 if rate == "scalar" else torch.linspace(-1, 1, target.numel()).reshape(target.shape)
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = gls_loss(logits, target, rate, weight=torch.ones(4, dtype=torch.float64) if weighted else None)
+    assert sum(size >= logits.numel() for size in kept.values()) == 1
+    loss.backward()
+    assert logits.grad is not None
+
+
+@every_loss
+def test_does_not_change_its_inputs_and_takes_strided_ones(loss):
+    logits, target = example((6, 4), ignored=True)
+    strided = logits.detach().t().contiguous().t().requires_grad_()
+    doubled = torch.stack([target, target], 1)[:, 0]
+    before = strided.detach().clone(), doubled.clone()
+    assert_close(
+        value_and_grad(loss(strided, doubled), strided),
+        value_and_grad(loss(logits, target), logits),
+        rtol=0,
+        atol=1e-15,
+    )
+    assert torch.equal(strided.detach(), before[0])
+    assert torch.equal(doubled, before[1])
+
+
+@every_loss
+def test_without_gradients(loss):
+    logits, target = example()
+    with torch.no_grad():
+        value = loss(logits, target)
+    assert not value.requires_grad
+    assert not loss(logits.detach(), target).requires_grad
+    assert torch.equal(value, loss(logits, target).detach())
+
+
+def test_deterministic_mode_and_two_backwards():
+    logits, target = example((50, 4))
+    torch.use_deterministic_algorithms(True)
+    try:
+        loss = gls_loss(logits, target, -1.0)
+        first = torch.autograd.grad(loss, logits, retain_graph=True)[0]
+        second = torch.autograd.grad(loss, logits)[0]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(first, second)
+    assert first.data_ptr() != second.data_ptr()
+
+
+@every_loss
+def test_vmap_and_grad_of_torch_func(loss):
+    logits, target = example((6, 4))
+    logits = logits.detach()
+    by_loop = torch.stack([loss(z, y) for z, y in zip(logits, target, strict=True)])
+    assert_close(torch.func.vmap(loss)(logits, target), by_loop)
+    grads = torch.func.vmap(torch.func.grad(loss))(logits, target)
+    for z, y, grad in zip(logits, target, grads, strict=True):
+        z = z.clone().requires_grad_()
+        assert_close(grad, torch.autograd.grad(loss(z, y), z)[0])
+    hessian = torch.func.hessian(loss)(logits[0], target[0])
+    assert_close(hessian, torch.autograd.functional.hessian(lambda z: loss(z, target[0]), logits[0]))
+
+
+def test_vmap_over_rates():
+    logits, target = example((6, 4))
+    sweep = torch.tensor(RATES, dtype=torch.float64)
+    losses = torch.func.vmap(lambda r: gls_loss(logits, target, r))(sweep)
+    assert_close(losses, torch.stack([gls_loss(logits, target, r) for r in RATES]))
+
+
+def test_forward_mode():
+    logits, target = example((6, 4))
+    direction = torch.randn_like(logits)
+    with forward_ad.dual_level():
+        loss = gls_loss(forward_ad.make_dual(logits.detach(), direction), target, -2.0)
+        tangent = forward_ad.unpack_dual(loss).tangent
+    assert_close(tangent, (torch.autograd.grad(gls_loss(logits, target, -2.0), logits)[0] * direction).sum())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", [*LOSSES, "gls_weight", "forward_numpy", "vmap", "soft", "peer", "js", "module"])
+def test_compiles_to_one_graph(name):
+    logits, target = example((6, 4), dtype=torch.float32, ignored=name in LOSSES)
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1])
+    functions = LOSSES | {
+        "gls_weight": lambda z, y: gls_loss(z, y, -1.0, weight=weight),
+        "forward_numpy": lambda z, y: forward_correction(z, y, np.full((4, 4), 0.25)),
+        "vmap": lambda z, y: torch.func.vmap(lambda a, b: gls_loss(a, b, -1.0))(z, y),
+        "soft": lambda z, y: gls_loss(z, F.one_hot(y, 4).float(), -1.0),
+        "peer": lambda z, y: peer_loss(z, y, z.flip(0), y),
+        "js": lambda z, y: f_divergence_loss(z, y, z.flip(0), y, "js"),
+        "module": GLSLoss(-1.0, weight=weight),
+    }
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own, about its imports and the machine
+        compiled = value_and_grad(torch.compile(functions[name], fullgraph=True)(logits, target), logits)
+    assert_close(compiled, value_and_grad(functions[name](logits, target), logits), rtol=1e-5, atol=1e-6)
+
+
+# The module ----------------------------------------------------------------------------------------------------------
+
+
+def test_module():
+    logits, target = example((6, 4), ignored=True)
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)
+    module = GLSLoss(-0.5, weight=weight, ignore_index=-100, reduction="sum")
+    assert torch.equal(module(logits, target), gls_loss(logits, target, -0.5, weight=weight, reduction="sum"))
+    assert repr(module) == "GLSLoss(smooth_rate=-0.5, weight=tensor(4,), ignore_index=-100, reduction='sum')"
+    assert list(module.state_dict()) == ["weight"]
+    per_example = GLSLoss(torch.linspace(-1, 1, 6, dtype=torch.float64))
+    assert list(per_example.state_dict()) == ["smooth_rate"]
+    assert torch.equal(per_example(logits, target), gls_loss(logits, target, per_example.smooth_rate))
+    assert repr(GLSLoss(torch.tensor(-2.0))) == "GLSLoss(smooth_rate=-2.0, ignore_index=-100, reduction='mean')"
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+Z, Y, EYE = torch.zeros(3, 4), torch.tensor([0, 1, 3]), np.eye(4)
+BAD = {
+    "logits not a tensor": (
+        lambda: gls_loss([[0.0]], Y, 0.1),
+        TypeError,
+        r"logits: expected a torch\.Tensor, got list",
+    ),
+    "logits of integers": (lambda: gls_loss(Z.long(), Y, 0.1), TypeError, r"logits: expected a floating.*torch\.int64"),
+    "logits without classes": (lambda: gls_loss(Z[:, :0], Y, 0.1), ValueError, r"logits: .*K >= 1, got \(3, 0\)"),
+    "logits a scalar": (lambda: gls_loss(Z[0, 0], Y, 0.1), ValueError, r"logits: expected shape .*got \(\)"),
+    "target an array": (lambda: gls_loss(Z, Y.numpy(), 0.1), TypeError, r"target: expected a torch\.Tensor.*as_tensor"),
+    "target int32": (lambda: gls_loss(Z, Y.int(), 0.1), TypeError, r"target: .*int64 or uint8, got torch\.int32.*long"),
+    "target bool": (lambda: gls_loss(Z, Y > 1, 0.1), TypeError, r"target: .*int64 or uint8, got torch\.bool"),
+    "target too short": (lambda: gls_loss(Z, Y[:2], 0.1), ValueError, r"target: .*shape \(3,\) .*\(3, 4\), got \(2,\)"),
+    "target a column": (lambda: gls_loss(Z, Y[:, None], 0.1), ValueError, r"target: .*shape \(3,\).*got \(3, 1\)"),
+    "target too large": (lambda: gls_loss(Z, Y + 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*-100, got 4"),
+    "target negative": (lambda: gls_loss(Z, Y - 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*, got -1"),
+    "target not ignored": (
+        lambda: gls_loss(Z, torch.tensor([0, -100, 1]), 0.1, ignore_index=-1),
+        ValueError,
+        r"target: .*ignore_index = -1, got -100",
+    ),
+    "target of floats": (lambda: gls_loss(Z, Y.float(), 0.1), ValueError, r"target: .*shape of logits, \(3, 4\), got"),
+    "target elsewhere": (lambda: gls_loss(Z, Y.to("meta"), 0.1), ValueError, r"target: .*device of logits, cpu, got"),
+    "rate above 1": (lambda: gls_loss(Z, Y, 1.1), ValueError, r"smooth_rate: .*r <= 1.*got 1\.1"),
+    "rate NaN": (lambda: gls_loss(Z, Y, math.nan), ValueError, r"smooth_rate: .*r <= 1.*got nan"),
+    "rate minus infinity": (
+        lambda: gls_loss(Z, Y, -math.inf),
+        ValueError,
+        r"smooth_rate: .*finite.*complementary_loss",
+    ),
+    "rate bool": (lambda: gls_loss(Z, Y, True), TypeError, r"smooth_rate: .*r <= 1.*got True of type bool"),
+    "rate a string": (lambda: gls_loss(Z, Y, "0.1"), TypeError, r"smooth_rate: .*r <= 1.*got '0\.1' of type str"),
+    "rate None": (lambda: gls_loss(Z, Y, None), TypeError, r"smooth_rate: .*got None of type NoneType"),
+    "rates with NaN": (lambda: gls_loss(Z, Y, torch.tensor([0, math.nan, 0])), ValueError, r"smooth_rate: .*got nan"),
+    "rates above 1": (lambda: gls_loss(Z, Y, torch.tensor([0, 0, 2])), ValueError, r"smooth_rate: .*r <= 1.*got 2"),
+    "rates infinite": (lambda: gls_loss(Z, Y, torch.tensor(-math.inf)), ValueError, r"smooth_rate: .*got -inf"),
+    "rates bool": (lambda: gls_loss(Z, Y, Y > 1), TypeError, r"smooth_rate: .*dtype torch\.bool"),
+    "rates too many": (
+        lambda: gls_loss(Z, Y, torch.zeros(4)),
+        ValueError,
+        r"smooth_rate: .*shape \(3,\), got shape \(4,",
+    ),
+    "rates by class": (lambda: gls_loss(Z, Y, torch.zeros(3, 4)), ValueError, r"smooth_rate: .*got shape \(3, 4\)"),
+    "rates of soft targets": (
+        lambda: gls_loss(Z, Z, torch.zeros(3, 1)),
+        ValueError,
+        r"smooth_rate: .*shape \(3,\), got",
+    ),
+    "weight a list": (lambda: gls_loss(Z, Y, 0.1, weight=[1.0] * 4), TypeError, r"weight: .*torch\.Tensor.*got list"),
+    "weight of integers": (lambda: gls_loss(Z, Y, 0.1, weight=torch.ones(4).int()), TypeError, r"weight: .*floating"),
+    "weight too short": (
+        lambda: gls_loss(Z, Y, 0.1, weight=Z[0, 1:]),
+        ValueError,
+        r"weight: .*shape \(4,\), got \(3,\)",
+    ),
+    "weight with grad": (
+        lambda: gls_loss(Z, Y, 0.1, weight=torch.ones(4, requires_grad=True)),
+        ValueError,
+        r"weight: .*not require grad.*detach",
+    ),
+    "soft weight too short": (lambda: gls_loss(Z, Z, 0.1, weight=Z[0, 1:]), ValueError, r"weight: .*shape \(4,\), got"),
+    "ignore_index a float": (
+        lambda: gls_loss(Z, Y, 0.1, ignore_index=1.0),
+        TypeError,
+        r"ignore_index: .*an int, got 1\.0",
+    ),
+    "ignore_index None": (
+        lambda: gls_loss(Z, Y, 0.1, ignore_index=None),
+        TypeError,
+        r"ignore_index: .*an int, got None",
+    ),
+    "ignore_index with soft": (lambda: gls_loss(Z, Z, 0.1, ignore_index=1), ValueError, r"ignore_index: not supported"),
+    "reduction": (lambda: gls_loss(Z, Y, 0.1, reduction="avg"), ValueError, r"reduction: .*'mean' or 'sum', got 'avg'"),
+    "module rate": (lambda: GLSLoss(2), ValueError, r"smooth_rate: .*r <= 1.*got 2"),
+    "module weight": (lambda: GLSLoss(0.1, weight=Z), ValueError, r"weight: .*shape \(K,\), got \(3, 4\)"),
+    "module reduction": (lambda: GLSLoss(0.1, reduction=None), ValueError, r"reduction: .*got None"),
+    "T a list": (lambda: forward_correction(Z, Y, [[1]]), TypeError, r"T: .*torch\.Tensor or a NumPy array, got list"),
+    "T of strings": (lambda: forward_correction(Z, Y, np.full((4, 4), "a")), TypeError, r"T: .*real numbers, got.*<U1"),
+    "T of booleans": (lambda: forward_correction(Z, Y, np.eye(4) > 0), TypeError, r"T: .*real numbers.*torch\.bool"),
+    "T not square": (lambda: forward_correction(Z, Y, EYE[:3]), ValueError, r"T: .*square.*got shape \(3, 4\)"),
+    "T a vector": (lambda: forward_correction(Z, Y, EYE[0]), ValueError, r"T: .*square.*got shape \(4,\)"),
+    "T too small": (lambda: backward_correction(Z, Y, EYE[:3, :3]), ValueError, r"T: .*\(4, 4\) .*got \(3, 3\)"),
+    "T of columns": (
+        lambda: backward_correction(Z, Y, np.array([[0.9, 0.3, 0, 0], [0.1, 0.7, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+        ValueError,
+        r"T: .*rows that sum to 1, got .* in row \d; .*transpose",
+    ),
+    "T of counts": (lambda: forward_correction(Z, Y, 5 * EYE), ValueError, r"T: .*rows that sum to 1, got 5 in row 0$"),
+    "T negative": (lambda: forward_correction(Z, Y, 1.4 * EYE - 0.1), ValueError, r"T: .*probabilities.*entry -0\.1"),
+    "T with NaN": (lambda: forward_correction(Z, Y, math.nan * EYE), ValueError, r"T: .*probabilities.*entry nan"),
+    "T without information": (
+        lambda: backward_correction(Z, Y, np.full((4, 4), 0.25)),
+        ValueError,
+        r"T: .*invertible.*condition number .*forward_correction",
+    ),
+    "T nearly singular": (
+        lambda: backward_correction(Z, Y, symmetric(4, 0.75 - 1e-9)),
+        ValueError,
+        r"T: .*invertible.*condition number [12]\S*e\+09",
+    ),
+    "one class": (lambda: complementary_loss(Z[:, :1], Y * 0), ValueError, r"logits: .*two classes.*K = 1"),
+    "alpha a string": (lambda: peer_loss(Z, Y, Z, Y, "1"), TypeError, r"alpha: .*real number, got '1' of type str"),
+    "alpha NaN": (lambda: peer_loss(Z, Y, Z, Y, math.nan), ValueError, r"alpha: .*finite number, got nan"),
+    "peer classes": (lambda: peer_loss(Z, Y, Z[:, :3], Y), ValueError, r"peer_logits: .*classes as logits.*\(3, 3\)"),
+    "peer range": (lambda: peer_loss(Z, Y, Z, Y + 1), ValueError, r"peer_target: .*0 \.\.\. 3, got 4"),
+    "peer shape": (
+        lambda: peer_loss(Z, Y, Z, Y[:2]),
+        ValueError,
+        r"peer_target: .*\(3,\) for peer_logits .*got \(2,\)",
+    ),
+    "divergence": (
+        lambda: f_divergence_loss(Z, Y, Z, Y, "jeffrey"),
+        ValueError,
+        r"divergence: .*tv, kl, js.*'jeffrey'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match="^" + message):
+        call()
+
+
+@pytest.mark.parametrize("function", [backward_correction, forward_correction])
+def test_transition_matrix_may_be_read_only_or_reversed(function):
+    T = symmetric(4, 0.3).numpy()
+    frozen = T.copy()
+    frozen.flags.writeable = False
+    for variant in (frozen, T[::-1, ::-1]):
+        assert torch.equal(function(Z, Y, variant), function(Z, Y, T))

@@ -1,0 +1,58 @@
+"""The files a newcomer meets agree with each other."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import nls
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def requirements():
+    project = PYPROJECT["project"]
+    return [*project["dependencies"], *(r for group in project["optional-dependencies"].values() for r in group)]
+
+
+def test_environment_yml_is_in_step_with_pyproject():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    expected = []
+    for requirement in requirements():
+        name, bound = re.match(r"([\w.-]+)(.*)", requirement).groups()
+        expected.append(CONDA_NAMES.get(name, name) + bound)
+    assert sorted(listed) == sorted([*expected, f"python{PYPROJECT['project']['requires-python']}"])
+
+
+def pinned():
+    lines = (ROOT / "requirements-lock.txt").read_text().splitlines()
+    return [re.match(r"([\w.-]+)==([^ ;]+)", line).groups() for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("requirement", [*requirements(), "setuptools>=77"])
+def test_every_requirement_is_locked_within_its_bound(requirement):
+    name, least = requirement.split(">=")
+    versions = [v for n, v in pinned() if n.replace("_", "-").lower() == name.lower()]
+    assert versions, f"{name} is not in the lock file"
+    number = lambda v: tuple(int(p) for p in re.findall(r"\d+", v)[:3])  # noqa: E731
+    assert all(number(v) >= number(least) for v in versions)
+
+
+def test_the_lock_names_no_index_and_no_file():
+    text = (ROOT / "requirements-lock.txt").read_text()
+    assert not re.search(r"https?:|file:|--|@ ", text)
+
+
+def test_all_lists_what_is_importable():
+    for name in nls.__all__:
+        assert callable(getattr(nls, name))
+
+
+def test_the_citation_names_the_paper_first():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["preferred-citation"]["title"].startswith("To Smooth or Not?")
+    assert PYPROJECT["project"]["name"] != "nls"  # taken by another project on the package index

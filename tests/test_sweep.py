@@ -1,0 +1,300 @@
+"""Records: read back only by the run that made them, complete after any kill, never doubled."""
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import warnings
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import pytest
+
+from nls import sweep
+from nls.experiments import table_runs
+from nls.sweep import append, index, read
+
+RUNS = table_runs("two_dimensions", "smoke", range(2))
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
+
+
+class Inline(Executor):
+    """Runs what is submitted at once, in this process; counts it."""
+
+    def __init__(self):
+        self.submitted = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.submitted += 1
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def run(folder, runs=RUNS):
+    executor = Inline()
+    frame = sweep.sweep(runs, folder, executor=executor, device="cpu", progress=False)
+    return frame, executor.submitted
+
+
+def comparable(path):
+    with warnings.catch_warnings(action="ignore"):
+        return {k: {**r, "seconds": 0} for k, r in index(read(path)).items()}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    run(folder)
+    return folder / "two_dimensions.jsonl"
+
+
+def test_a_record_holds_the_declared_keys(reference):
+    required = (
+        "table regime dataset noise noise_rate method rate variant start seed config data best_test crossfit last"
+    )
+    required += " noisy_val nll ece confidence diverged versions device seconds"
+    for record in read(reference):
+        assert set(required.split()) <= record.keys()
+        assert 0 <= record["best_test"] <= 1
+        assert record["best_test"] >= record["last"]
+
+
+def test_what_is_recorded_is_not_trained_again(tmp_path):
+    first, groups = run(tmp_path)
+    again, none = run(tmp_path)
+    assert (groups, none) == (2, 0)
+    assert first.equals(again)
+    assert list(again["seed"]) == [r.seed for r in RUNS]
+    assert len(read(tmp_path / "two_dimensions.jsonl")) == len(RUNS)
+
+
+def test_a_missing_record_is_trained_to_the_same_bits(tmp_path, reference):
+    path = tmp_path / "two_dimensions.jsonl"
+    lines = reference.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:9] + lines[10:]))
+    _, groups = run(tmp_path)
+    assert groups == 1
+    assert comparable(path) == comparable(reference)
+
+
+@pytest.mark.parametrize("key", ["config", "data"])
+def test_a_record_of_another_recipe_or_other_data_is_not_used(tmp_path, reference, key):
+    path = tmp_path / "two_dimensions.jsonl"
+    records = read(reference)
+    records[3] = {**records[3], key: "0123456789ab", "last": 0.123}
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    frame, groups = run(tmp_path)
+    assert groups == 1
+    assert 0.123 not in set(frame["last"])
+    assert len(read(path)) == len(RUNS) + 1  # the stranger stays in the file
+
+
+def test_a_torn_last_line_is_noticed_and_mended(tmp_path, reference):
+    path = tmp_path / "two_dimensions.jsonl"
+    path.write_bytes(reference.read_bytes()[:-40])
+    with pytest.warns(UserWarning, match="last line is torn"):
+        assert len(read(path)) == len(RUNS) - 1
+    with pytest.warns(UserWarning, match="last line is torn"):
+        run(tmp_path)
+    assert comparable(path) == comparable(reference)
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_a_complete_last_line_without_its_end_counts_as_torn_when_appending(tmp_path, reference):
+    path = tmp_path / "two_dimensions.jsonl"
+    path.write_bytes(reference.read_bytes()[:-1])
+    append(path, read(reference))
+    assert comparable(path) == comparable(reference)
+    assert len(path.read_bytes().splitlines()) == len(RUNS)
+
+
+def test_damage_in_the_middle_names_the_line(tmp_path, reference):
+    path = tmp_path / "two_dimensions.jsonl"
+    lines = reference.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:4], "garbage\n", *lines[4:]]))
+    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 5: got b'garbage', expected a JSON object"):
+        read(path)
+
+
+def test_an_empty_grid_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="runs: got an empty grid"):
+        sweep.sweep([], tmp_path)
+
+
+def test_an_error_in_training_keeps_what_is_recorded(tmp_path, monkeypatch):
+    trained = []
+
+    def fail_on_the_second(runs, device):
+        trained.append(runs)
+        if len(trained) == 2:
+            raise RuntimeError("out of memory")
+        return real(runs, device)
+
+    real = sweep.train_group
+    monkeypatch.setattr(sweep, "train_group", fail_on_the_second)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(tmp_path)
+    assert len(read(tmp_path / "two_dimensions.jsonl")) in (0, 16)
+    monkeypatch.setattr(sweep, "train_group", real)
+    run(tmp_path)
+    assert len(read(tmp_path / "two_dimensions.jsonl")) == len(RUNS)
+
+
+def test_values_that_are_no_numbers_become_null():
+    rounded = sweep._rounded({"nll": float("nan"), "ece": float("inf"), "last": 0.12345678, "diverged": True})
+    assert rounded == {"nll": None, "ece": None, "last": 0.123457, "diverged": True}
+
+
+# ---------------------------------------------------------------- faults
+
+
+def in_a_child(work):
+    """Fork, run `work`, return the wait status. The child never returns into the test."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            warnings.simplefilter("ignore")
+            work()
+            os._exit(0)
+        except OSError as error:
+            Path(os.environ["NLS_TEST_ERROR"]).write_text(str(error))
+            os._exit(3)
+        except BaseException:
+            os._exit(4)
+    return os.waitpid(pid, 0)[1]
+
+
+@posix
+def test_sigkill_at_random_moments_loses_nothing(tmp_path, reference):
+    """Twenty children are killed after a random number of bytes of records, some in the middle of a line."""
+    total = len(reference.read_bytes())
+    for kill in range(20):
+        budget = random.Random(kill).randrange(total)
+        folder = tmp_path / str(kill)
+        path = folder / "two_dimensions.jsonl"
+
+        def killed(budget=budget, folder=folder):
+            left, real = [budget], os.write
+
+            def write(fd, data):
+                written = real(fd, data[: left[0]])
+                left[0] -= written
+                if not left[0]:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return written
+
+            sweep.os.write = write
+            run(folder)
+
+        status = in_a_child(killed)
+        assert os.WIFSIGNALED(status)
+        kept = comparable(path)
+        complete = path.read_bytes()[:budget].count(b"\n")
+        assert len(kept) == complete
+        with warnings.catch_warnings(action="ignore"):
+            run(folder)
+        after = comparable(path)
+        assert after == comparable(reference)
+        assert len(path.read_bytes().splitlines()) == len(RUNS)
+
+
+@posix
+def test_two_processes_on_one_file(tmp_path, reference):
+    pids = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run(tmp_path)
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        pids.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    path = tmp_path / "two_dimensions.jsonl"
+    assert comparable(path) == comparable(reference)
+    assert len(read(path)) == len(RUNS)
+
+
+@posix
+def test_a_full_disk_ends_in_one_line_and_leaves_whole_records(tmp_path, reference, monkeypatch):
+    """The system refuses to let the file grow past a limit that lies inside the second group's records."""
+    monkeypatch.setenv("NLS_TEST_ERROR", str(tmp_path / "error"))
+    lines = reference.read_bytes().splitlines(keepends=True)
+    limit = sum(map(len, lines[:20]))
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        run(tmp_path / "results")
+
+    assert os.waitstatus_to_exitcode(in_a_child(limited)) == 3
+    path = tmp_path / "results" / "two_dimensions.jsonl"
+    message = (tmp_path / "error").read_text()
+    assert "16 records could not be written (File too large)" in message
+    assert "\n" not in message
+    assert len(read(path)) == 16
+    run(tmp_path / "results")
+    assert comparable(path) == comparable(reference)
+
+
+@posix
+def test_a_read_only_folder_is_refused_before_training(monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("NLS_TEST_ERROR", f"{folder}/error")
+        os.chmod(folder, 0o777)
+        results = Path(folder) / "results"
+        results.mkdir(mode=0o555)
+
+        def as_nobody():
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            monkeypatch.setattr(sweep, "train_group", lambda *_: os._exit(5))
+            run(results)
+
+        assert os.waitstatus_to_exitcode(in_a_child(as_nobody)) == 3
+        message = (Path(folder) / "error").read_text()
+        assert "cannot be written (Permission denied); nothing was trained" in message
+
+
+# ---------------------------------------------------------------- executors and verification
+
+
+@pytest.mark.slow
+def test_a_pool_of_processes_gives_the_same_records(tmp_path, reference):
+    sweep.sweep(RUNS, tmp_path, device="cpu", progress=False)
+    assert comparable(tmp_path / "two_dimensions.jsonl") == comparable(reference)
+
+
+@pytest.mark.slow
+def test_verify_finds_a_record_that_was_not_trained(tmp_path, reference):
+    path = tmp_path / "two_dimensions.jsonl"
+    records = read(reference)[:16]
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert sweep.verify("two_dimensions", tmp_path, 16, device="cpu")["ok"].all()
+    records[5]["best_test"] += 0.001
+    records[6]["diverged"] = True
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    rows = sweep.verify("two_dimensions", tmp_path, 16, device="cpu").set_index("config")
+    assert not rows.loc[[records[5]["config"], records[6]["config"]], "ok"].any()
+    assert rows["ok"].sum() == 14
+
+
+def test_verify_tolerates_other_hardware_within_limits(reference):
+    record = read(reference)[0]
+    other = {**record, "device": "another", "last": record["last"] + 0.04, "best_test": record["best_test"] - 0.01}
+    assert sweep.compare(record, other)["ok"]
+    assert not sweep.compare(record, {**other, "last": record["last"] + 0.06})["ok"]
+    assert not sweep.compare(record, {**other, "device": record["device"]})["ok"]
+
+
+def test_verify_without_records(tmp_path):
+    with pytest.raises(ValueError, match="none of its 0 records can be verified"):
+        sweep.verify("table1", tmp_path, 3)
