@@ -106,15 +106,9 @@ class _Job:
     def __init__(self, home, path, folder, profile, device, given, update):
         self.home, self.path, self.folder, self.update, self.name = home, path, folder, update, path.stem
         self.given, self.device = given, device
-        self.parameters = (
-            {}
-            if update
-            else {"PROFILE": profile, "DEVICE": device}
-            | {
-                "RESULTS": str(folder / "results"),
-                "FIGURES": str(folder / "figures"),
-            }
-        )
+        inside = folder.relative_to(home) if folder.is_relative_to(home) else folder
+        places = {"RESULTS": (inside / "results").as_posix(), "FIGURES": (inside / "figures").as_posix()}
+        self.parameters = {} if update else {"PROFILE": profile, "DEVICE": device} | places
         self.state = folder / "state" / f"{self.name}.json"
         self.output = folder / "notebooks" / path.name
 
@@ -189,7 +183,13 @@ def _papermill(path: Path, output: Path, parameters: dict, environment: dict[str
     os.environ.update(environment)
     try:
         papermill.execute_notebook(
-            str(path), str(output), parameters, cwd=str(path.parent), progress_bar=False, kernel_name="python3"
+            str(path),
+            str(output),
+            parameters,
+            cwd=str(path.parent),
+            progress_bar=False,
+            kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=40"],  # else every kernel warns that its port is not encrypted
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
@@ -224,16 +224,14 @@ def _progress(name: str) -> Iterator[dict[str, str]]:
         file = Path(folder) / "progress"
 
         def watch() -> None:
-            started, shown = time.perf_counter(), None
+            terminal, started, shown, last = sys.stderr.isatty(), time.perf_counter(), "", -10.0
             while not stop.wait(0.5):
-                said = file.read_text() if file.exists() else "running"
-                if sys.stderr.isatty():
-                    sys.stderr.write(f"\r\033[K{name:34} {time.perf_counter() - started:4.0f} s  {said}")
-                elif said != shown:  # in a log, a line for every tenth of a sweep
-                    part = [int(n) for n in said.rpartition(" ")[2].split("/") if n.isdigit()]
-                    if len(part) != 2 or shown is None or part[0] >= part[1] or 10 * part[0] // part[1] != shown:
-                        sys.stderr.write(f"{name:34} {time.perf_counter() - started:4.0f} s  {said}\n")
-                        shown = 10 * part[0] // part[1] if len(part) == 2 else said
+                said, now = file.read_text() if file.exists() else "running", time.perf_counter() - started
+                if terminal:
+                    sys.stderr.write(f"\r\033[K{name:34} {now:4.0f} s  {said}")
+                elif said != shown and now - last > 10:  # in a log, a line every ten seconds at most
+                    sys.stderr.write(f"{name:34} {now:4.0f} s  {said}\n")
+                    shown, last = said, now
                 sys.stderr.flush()
 
         thread = threading.Thread(target=watch, daemon=True)

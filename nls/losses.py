@@ -16,7 +16,7 @@ Checks
     tensors: anywhere else the check would break ``torch.compile(fullgraph=True)`` or ``torch.func``, or would make the
     host wait for the GPU.
 
-All functions support double backward, ``torch.func`` transforms and ``torch.compile(fullgraph=True)``.
+All functions support ``torch.func`` transforms, ``torch.compile(fullgraph=True)`` and, in eager mode, double backward.
 """
 
 import math

@@ -172,6 +172,13 @@ def summary(records: pd.DataFrame, keys: Sequence[str], measures: Sequence[str] 
     return grouped.rename(columns={"std": "sd", "count": "n"}, level=1)
 
 
+def user_row(records: pd.DataFrame) -> dict:
+    """Last row for `rate_table`: the `noisy_val` of the rate, too, that each seed's held-out noisy labels choose."""
+    chosen = chosen_on_noisy_labels(records, ["noise_rate", "seed"]).groupby("noise_rate")["noisy_val"]
+    cells = {(e, "noisy_val"): f"{c.mean() * 100:.1f} ± {c.std() * 100:.1f}" for e, c in chosen}
+    return {"label": "rate chosen on noisy labels"} | cells
+
+
 def chosen_on_noisy_labels(records: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Per group of `keys` (seed among them): the run whose held-out noisy accuracy is best, ties to the rate nearest 0.
 
@@ -193,6 +200,19 @@ def rate_chosen_elsewhere(records: pd.DataFrame, rates: Sequence[float], measure
         mine, others = by_seed[by_seed.index % 2 == half], by_seed[by_seed.index % 2 != half]
         scored.append(mine[(others if len(others) else mine).mean().idxmax()])
     return pd.concat(scored).sort_index()
+
+
+def best_rates(accuracy: pd.Series) -> list[float]:
+    """The rates (the index) with the best two values to four decimals, ties included, in rising order."""
+    rounded = accuracy.round(4)
+    return sorted(rounded[rounded >= rounded.nlargest(2).iloc[-1]].index)
+
+
+def tied_with_best(cell: pd.DataFrame, measure: str = "best_test") -> list[float]:
+    """Rates of one cell that cannot be told from the best one: paired t-test over seeds, p > .05, not corrected."""
+    by_seed = cell.pivot(index="seed", columns="rate", values=measure)
+    best = by_seed.mean().idxmax()
+    return [r for r in by_seed if r == best or not paired(by_seed[best] - by_seed[r])["p"] < 0.05]
 
 
 def rate_table(
@@ -233,11 +253,8 @@ def rate_table(
 
 
 def _coloured(texts: list[str], values: np.ndarray, rates: Sequence[float]) -> list[str]:
-    second = np.sort(np.round(values, 4))[-2] if len(values) > 1 else np.inf
-    return [
-        f'<b style="color:{rate_colour(r)}">{t}</b>' if round(v, 4) >= second else t
-        for t, v, r in zip(texts, values, rates, strict=True)
-    ]
+    best = best_rates(pd.Series(values, index=rates))
+    return [f'<b style="color:{rate_colour(r)}">{t}</b>' if r in best else t for t, r in zip(texts, rates, strict=True)]
 
 
 def html_table(frame: pd.DataFrame, caption: str = "", escape: bool = True) -> str:
@@ -279,7 +296,7 @@ def rate_position(rate) -> np.ndarray:
 
 def rate_axis(ax, rates: Sequence[float], label: bool = True) -> None:
     """Label the x axis of `ax` with smooth rates: label smoothing on the left, negative rates on the right."""
-    ax.set_xticks(rate_position(rates), [f"{r:g}".replace("-", "−") for r in rates], rotation=60, fontsize=8)
+    ax.set_xticks(rate_position(rates), [f"{r:g}".replace("-", "−") for r in rates], rotation=90, fontsize=7.5)
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
     if label:
         ax.set_xlabel("smooth rate r   (label smoothing  ←  0  →  negative)")

@@ -1,0 +1,148 @@
+"""The command line: what it refuses before any work, what it says, and its exit codes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from nls import cli, data
+
+ROOT = Path(__file__).parents[1]
+
+
+def call(*arguments):
+    """Exit code and all output, as the installed command gives them."""
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    if isinstance(result.exception, (ValueError, TypeError, OSError)):
+        return 2, f"{result.output}nls: {result.exception}"
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A small repository with two notebooks of its own."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "requirements-lock.txt").write_text("")
+    for name, code in {"01_good": "print(NUMBER * 2)", "02_bad": "raise RuntimeError('it broke')"}.items():
+        cells = [
+            nbformat.v4.new_code_cell("NUMBER = 3\nPROFILE = 'quick'", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(code),
+        ]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "99"], "notebook: got 99, expected 01_good, 02_bad"),
+        (["run", "01_wrong"], "notebook: got 01_wrong, expected 01_good, 02_bad"),
+        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, paper"),
+        (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),
+        (["run", "01", "-p", "NUMBR=4"], "-p: 01_good has no NUMBR; expected NUMBER, PROFILE"),
+        (["run", "01", "-p", "NUMBER"], "-p: got 'NUMBER', expected NAME=VALUE"),
+        (["run", "--update", "-p", "NUMBER=4"], "--update: rewrites the committed outputs"),
+        (["verify", "table9"], "table: got 'table9', expected one of table1"),
+    ],
+)
+def test_refused_before_any_work(house, arguments, message):
+    code, output = call(*arguments)
+    assert code == 2
+    assert message in output
+    assert not (house / "build").exists()
+
+
+def test_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.report, "home", lambda: tmp_path)
+    code, output = call("run")
+    assert code == 2
+    assert "no notebooks in" in output
+
+
+@pytest.mark.slow
+def test_run_executes_skips_and_keeps_failures(house):
+    code, output = call("run", "01", "-p", "NUMBER=21")
+    assert code == 0
+    assert "01_good" in output and "done in" in output
+    executed = house / "build" / "quick" / "notebooks" / "01_good.ipynb"
+    assert "42" in executed.read_text()
+    assert (house / "build" / "quick" / "site" / "index.html").exists()
+
+    written = executed.stat().st_mtime_ns
+    code, output = call("run", "01", "-p", "NUMBER=21")
+    assert code == 0 and "unchanged" in output
+    assert executed.stat().st_mtime_ns == written
+    assert "unchanged" not in call("run", "01", "-p", "NUMBER=22")[1]
+
+    code, output = call("run")
+    assert code == 1
+    assert "RuntimeError: it broke" in output and "failed: 02_bad" in output
+    assert "it broke" in (executed.parent / "02_bad.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_update_leaves_no_trace_of_when_and_where(house):
+    assert call("run", "01", "--update")[0] == 0
+    path = house / "notebooks" / "01_good.ipynb"
+    first = path.read_bytes()
+    notebook = json.loads(first)
+    assert notebook["cells"][1]["outputs"][0]["text"] in ("6\n", ["6\n"])
+    assert not {"papermill", "execution"} & set(json.dumps([c["metadata"] for c in notebook["cells"]]).split('"'))
+    assert str(house) not in first.decode()
+    assert call("run", "01", "--update", "--force")[0] == 0
+    assert path.read_bytes() == first
+
+
+def test_parameter_names_and_literals():
+    path = next((ROOT / "notebooks").glob("04_*.ipynb"))
+    assert cli.parameter_names(path) == {"PROFILE", "DEVICE", "RESULTS", "FIGURES", "SEEDS"}
+    assert cli._parse(["A=3", "B=[0.1, 2]", "C=text", "D='3'"]) == {"A": 3, "B": [0.1, 2], "C": "text", "D": "3"}
+
+
+def test_data_lists_every_source_with_licence_and_checksum():
+    code, output = call("data")
+    assert code == 0
+    for name, source in data.SOURCES.items():
+        assert f"{name}: {source.title}" in output
+        assert source.licence in output
+    assert data.load("splice").checksum in output
+
+
+def test_scoreboard_lists_every_claim(tmp_path):
+    code, output = call("scoreboard", "--build", tmp_path)
+    assert code == 0
+    assert output.count("not tested") == len(cli.report.CLAIMS) + 1
+
+
+def test_the_job_key_follows_what_it_depends_on(house):
+    shutil.copytree(ROOT / "nls", house / "nls", ignore=shutil.ignore_patterns("__pycache__"))
+    path = house / "notebooks" / "01_good.ipynb"
+
+    def key():
+        job = cli._Job(house, path, house / "build", "quick", "auto", {}, False)
+        job.check()
+        return job.key()
+
+    before = key()
+    assert key() == before
+    for changed in (house / "nls" / "losses.py", house / "requirements-lock.txt", house / "nls/assets/splice.csv"):
+        original = changed.read_bytes()
+        changed.write_bytes(original + b"\n")
+        assert key() != before
+        changed.write_bytes(original)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="an output")]
+    nbformat.write(notebook, path)
+    assert key() == before
+    notebook.cells[1].source += " "
+    nbformat.write(notebook, path)
+    assert key() != before
