@@ -210,10 +210,21 @@ def publish(executed: Path, target: Path) -> None:
         cell.metadata = {"tags": tags} if tags else {}
         cell.id = f"cell-{number:02}"
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = _one_stream([o for o in cell.outputs if o.get("name") != "stderr"])
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(target)
+
+
+def _one_stream(outputs: list) -> list:
+    """Printed text that follows printed text, joined: where a kernel cuts it is chance."""
+    joined: list = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 @contextmanager

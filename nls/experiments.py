@@ -161,7 +161,9 @@ def two_dimensions(profile: str, seeds: Iterable[int]) -> list[Run]:
 def connections(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Notebook 06: the losses of the paper's section 5 on Splice, each beside the GLS that it is said to be."""
     eps = CONNECTIONS_NOISE_RATE
-    methods: list[tuple[str, float | None, str | None]] = [("gls", rate, None) for rate in (0.0, r_opt(eps, 2), -8.0)]
+    methods: list[tuple[str, float | None, str | None]] = [
+        ("gls", rate, None) for rate in (0.0, round(r_opt(eps, 2), 12), -8.0)
+    ]
     methods += [("blc", None, "true T"), ("flc", None, "true T"), ("complementary", None, None), ("peer", None, None)]
     return [
         dataclasses.replace(

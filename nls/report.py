@@ -32,6 +32,20 @@ def home() -> Path:
     return Path.cwd()
 
 
+def check(what: str, see, expected, tolerance: float = 1e-12) -> bool:
+    """Print `what: we see …, expected …, match: …` to four decimals; of more than four numbers the means.
+
+    They match if all of them differ by at most `tolerance` (equal infinities do not differ).
+    """
+    see, expected = np.asarray(see, dtype=float), np.asarray(expected, dtype=float)
+    match = bool(np.allclose(see, expected, rtol=0, atol=tolerance))
+    if see.size > 4:
+        what, see, expected = f"{what}, mean of {see.size:,}", see.mean(), expected.mean()
+    see, expected = ((0 + np.round(v, 4)).tolist() for v in (see, expected))
+    print(f"{what}: we see {see}, expected {expected}, match: {match}")
+    return match
+
+
 # ---------------------------------------------------------------- claims
 
 

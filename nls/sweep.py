@@ -31,7 +31,9 @@ from .experiments import TABLES, Run
 from .models import pick_device
 
 MEASURED = ("best_test", "crossfit", "last", "noisy_val", "heldout", "nll", "ece", "confidence")
-TOLERANCE = {"last": 0.05, "nll": math.inf}  # on other hardware or versions; every other measured value: 0.02
+# On other hardware or versions; every other measured value 0.02. Which evaluation is chosen on noisy labels can change
+# with the last bits, so `noisy_val` is as loose as `last`; the NLL of a network that memorises noise has no scale.
+TOLERANCE = {"last": 0.05, "noisy_val": 0.05, "nll": math.inf}
 CHEAP_SECONDS = 30.0
 
 
@@ -186,13 +188,19 @@ def device_name(device: torch.device) -> str:
     """GPU model, or processor model and the instruction set that PyTorch uses on it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
+    return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor() -> str:
+    """Processor model; on Linux with family and model numbers, since virtual machines shorten the name."""
     try:
-        names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
-        model = names[0].split(":")[1].strip() if names else model
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
-        pass
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+        return platform.processor() or platform.machine()
+    info = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in first)}
+    if "cpu family" not in info:
+        return info.get("model name") or platform.machine()
+    return f"{info['model name']} (family {info['cpu family']}, model {info['model']})"
 
 
 @contextmanager
