@@ -323,9 +323,11 @@ def show_data() -> None:
 @app.command()
 def scoreboard(
     build: Annotated[Path | None, typer.Option(help="A build folder; the committed figures by default.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of the README.")] = False,
 ) -> None:
     """Every claim of the paper with its verdict."""
-    typer.echo(_board_text((build or report.home()) / "figures"))
+    figures = (build or report.home()) / "figures"
+    typer.echo(report.markdown_board(report.scoreboard(figures)) if markdown else _board_text(figures))
 
 
 def _board_text(figures: Path) -> str:

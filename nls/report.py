@@ -189,7 +189,7 @@ def summary(records: pd.DataFrame, keys: Sequence[str], measures: Sequence[str] 
 def user_row(records: pd.DataFrame) -> dict:
     """Last row for `rate_table`: the `noisy_val` of the rate, too, that each seed's held-out noisy labels choose."""
     chosen = chosen_on_noisy_labels(records, ["noise_rate", "seed"]).groupby("noise_rate")["noisy_val"]
-    cells = {(e, "noisy_val"): f"{c.mean() * 100:.1f} ± {c.std() * 100:.1f}" for e, c in chosen}
+    cells = {(e, "noisy_val"): f"{c.mean() * 100:.1f}\u00a0±\u00a0{c.std() * 100:.1f}" for e, c in chosen}
     return {"label": "rate chosen on noisy labels"} | cells
 
 
@@ -254,7 +254,9 @@ def rate_table(
             texts = [f"{v * 100:.1f}" for v in values]
             if measure is not None:
                 sds = means[measure, "sd"].xs(eps, level=1)[rates]
-                texts = [t if np.isnan(s) else f"{t} ± {s * 100:.1f}" for t, s in zip(texts, sds, strict=True)]
+                texts = [
+                    t if np.isnan(s) else f"{t}\u00a0±\u00a0{s * 100:.1f}" for t, s in zip(texts, sds, strict=True)
+                ]
             columns.append((f"ε = {eps:g}", head))
             cells.append(_coloured(texts, values.to_numpy(), rates))
             if last_row is not None:
@@ -273,7 +275,7 @@ def _coloured(texts: list[str], values: np.ndarray, rates: Sequence[float]) -> l
 
 def html_table(frame: pd.DataFrame, caption: str = "", escape: bool = True) -> str:
     """A plain HTML table with a caption, the same bytes every time."""
-    body = frame.to_html(border=0, escape=escape, na_rep="", sparsify=True, classes="nls")
+    body = frame.to_html(border=0, escape=escape, na_rep="", sparsify=True, classes="nls", justify="center")
     cap = f"<caption style='caption-side:top;text-align:left'>{html.escape(caption)}</caption>" if caption else ""
     return f'<div style="overflow-x:auto">{body.replace(">", ">" + cap, 1)}</div>'
 
@@ -290,6 +292,14 @@ def verdict_table(board: pd.DataFrame) -> str:
     shown = board.map(lambda v: html.escape(str(v)))
     shown["verdict"] = [f'<b style="color:{VERDICTS[v]}">{v}</b>' for v in board["verdict"]]
     return html_table(shown.set_index("claim"), escape=False)
+
+
+def markdown_board(board: pd.DataFrame) -> str:
+    """The tested claims as a Markdown table, for the README."""
+    tested = board[board["verdict"] != "not tested"]
+    rows = [f"| **{r.verdict}** | {r.claim} | {r.source} | {r.notebook} |" for r in tested.itertuples()]
+    head = ["| verdict | claim | source | notebook |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, "", f"{len(board) - len(tested)} further claims are not tested yet."])
 
 
 # ---------------------------------------------------------------- figures

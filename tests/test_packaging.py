@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import nls
+from nls import report
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -50,6 +51,19 @@ def test_the_lock_names_no_index_and_no_file():
 def test_all_lists_what_is_importable():
     for name in nls.__all__:
         assert callable(getattr(nls, name))
+
+
+def test_the_readme_shows_the_scoreboard():
+    """Every tested claim with its verdict, as `python -m nls scoreboard --markdown` prints it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.split("<!-- scoreboard -->\n")[1].split("\n<!-- /scoreboard -->")[0]
+    assert shown == report.markdown_board(report.scoreboard(ROOT / "figures"))
+
+
+def test_the_readme_links_to_files_that_are_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    assert links and all((ROOT / link).exists() for link in links)
 
 
 def test_the_citation_names_the_paper_first():
