@@ -131,10 +131,11 @@ def lines(judged: pd.DataFrame) -> str:
 def _numbers(row) -> str:
     text = ""
     if not np.isnan(row.mean):
-        text = f": {row.mean:+.4f}"
+        digits = "+.1e" if abs(row.mean) < 5e-5 else "+.4f"
+        text = f": {row.mean:{digits}}"
         if row.n > 1:
             p = "p < .001" if row.p_holm < 0.001 else f"p = {row.p_holm:.3f}"
-            text += f" [{row.low:+.4f}, {row.high:+.4f}], n = {row.n:.0f}, {p}"
+            text += f" [{row.low:{digits}}, {row.high:{digits}}], n = {row.n:.0f}, {p}"
         else:
             text += ", n = 1"
     elif row.n and not np.isnan(row.n):
@@ -297,8 +298,8 @@ def verdict_table(board: pd.DataFrame) -> str:
 def markdown_board(board: pd.DataFrame) -> str:
     """The tested claims as a Markdown table, for the README."""
     tested = board[board["verdict"] != "not tested"]
-    rows = [f"| **{r.verdict}** | {r.claim} | {r.source} | {r.notebook} |" for r in tested.itertuples()]
-    head = ["| verdict | claim | source | notebook |", "|---|---|---|---|"]
+    rows = [f"| **{r.verdict}** | {r.parts} | {r.claim} | {r.source} | {r.notebook} |" for r in tested.itertuples()]
+    head = ["| verdict | parts that hold | claim | source | notebook |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows, "", f"{len(board) - len(tested)} further claims are not tested yet."])
 
 
@@ -310,10 +311,7 @@ def rate_colour(rate: float) -> str:
 
 
 def rate_position(rate) -> np.ndarray:
-    """Where a rate stands on an axis that shows −8 and .8 alike: −r for r ≥ 0, |r|/(1 + |r|) for r < 0.
-
-    The second is the share of the uniform part in the weights of the target, |r| against 1 − r − |r|... of one.
-    """
+    """Where a rate stands on an axis that shows −8 and .8 alike: −r for r ≥ 0 and |r|/(1 + |r|) for r < 0."""
     r = np.asarray(rate, dtype=float)
     return -r / np.maximum(1, 1 - r)
 
