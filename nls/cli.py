@@ -147,8 +147,8 @@ class _Job:
                 return True
         started = time.perf_counter()
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        with _progress(self.name) as environment:
-            error = _papermill(self.path, self.output, self.parameters, environment)
+        with _progress(self.name):
+            error = _papermill(self.path, self.output, self.parameters)
         seconds = time.perf_counter() - started
         if error:
             typer.echo(f"{self.name:34} FAILED after {seconds:.0f} s: {error}")
@@ -176,11 +176,10 @@ def _source(path: Path) -> bytes:
     return json.dumps([[c["cell_type"], "".join(c["source"])] for c in cells]).encode()
 
 
-def _papermill(path: Path, output: Path, parameters: dict, environment: dict[str, str]) -> str | None:
+def _papermill(path: Path, output: Path, parameters: dict) -> str | None:
     """Execute into `output`; the error's last line, or None. A failed notebook keeps its traceback."""
     import papermill
 
-    os.environ.update(environment)
     try:
         papermill.execute_notebook(
             str(path),
@@ -228,7 +227,7 @@ def _one_stream(outputs: list) -> list:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[dict[str, str]]:
+def _progress(name: str) -> Iterator[None]:
     """A line on the terminal with the elapsed time and what the notebook's sweep last reported."""
     stop = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
@@ -247,9 +246,11 @@ def _progress(name: str) -> Iterator[dict[str, str]]:
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
+        os.environ["NLS_PROGRESS"] = str(file)  # kernels inherit it; see sweep._Progress
         try:
-            yield {"NLS_PROGRESS": str(file)}
+            yield
         finally:
+            del os.environ["NLS_PROGRESS"]
             stop.set()
             thread.join()
             if sys.stderr.isatty():
