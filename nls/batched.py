@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import losses
 from .metrics import accuracies, calibration
 from .models import mlp
+from .noise import check_transition
+from .theory import smoothed
 
-EVALUATION_ROWS = 2048  # rows that a stack evaluates at once: bounds the activations to about 15 MB
+EVALUATION_ROWS = 256  # rows that a stack evaluates at once, so that the activations stay in cache
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,26 @@ class Loss:
     T: Any = None
     divergence: str | None = None
 
+    def soft_labels(self, num_classes: int) -> np.ndarray | None:
+        """(K, K) rows t_y for a loss that is linear in the label, ℓ(z, y) = −Σ_j t_y[j] log p_j; None for the others.
+
+        GLS is one, and so are backward correction and the complementary loss: they train side by side, whatever their
+        number, as one cross entropy. `tests/test_batched.py` holds them against the functions of `losses`.
+        """
+        onehot = np.eye(num_classes)
+        match self.method:
+            case "gls":
+                return smoothed(onehot, self.rate)
+            case "blc":
+                return np.linalg.inv(check_transition(self.T, num_classes))
+            case "complementary":
+                return onehot - (1 - onehot) / (num_classes - 1)
+        return None
+
     def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
         match self.method:
+            case "gls":
+                return losses.gls_loss(logits, target, self.rate)
             case "blc":
                 return losses.backward_correction(logits, target, self.T)
             case "flc":
@@ -66,10 +87,11 @@ class Loss:
 
 
 class Stack:
-    """M copies of one `mlp` with two hidden layers of width h, as six tensors that are views of one flat buffer.
+    """M copies of one `mlp` with two hidden layers of width h, as five tensors.
 
-    The buffer is padded to whole vector registers. PyTorch's fused Adam rounds the elements left over after the last
-    full register differently, and without the padding a model's bits would depend on who else is in the stack.
+    The first bias is the last row of the first weights, and inputs end in a one. The last bias is padded to whole
+    vector registers: PyTorch's fused Adam rounds the elements left over after the last full register differently, and
+    without the padding a model's bits would depend on who else is in the stack.
     """
 
     def __init__(self, num_models: int, num_features: int, width: int, num_classes: int, seed: int, device="cpu"):
@@ -77,36 +99,42 @@ class Stack:
             torch.manual_seed(seed)
             net = mlp(num_features, (width, width), num_classes)
         first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
-        stacked = [first.weight.T.repeat(1, num_models), first.bias.repeat(num_models)]
-        for layer in (second, third):
-            stacked += [p.expand(num_models, -1, -1) for p in (layer.weight.T, layer.bias[None])]
-        self.shape = num_models, width
-        self.flat = torch.zeros(-(-sum(p.numel() for p in stacked) // 16) * 16, device=device)
-        self.flat.grad = torch.zeros_like(self.flat)
-        self.parameters, start = [], 0
-        for p in stacked:
-            part = slice(start, start := start + p.numel())
-            view = self.flat[part].view(p.shape)
-            view.copy_(p.detach())
-            self.parameters.append(view.requires_grad_())
-            view.grad = self.flat.grad[part].view(p.shape)
+        stacked = [
+            torch.cat([first.weight.T, first.bias[None]]).repeat(1, num_models),
+            *(p.repeat(num_models, 1, 1) for p in (second.weight.T, second.bias[None], third.weight)),
+            torch.nn.functional.pad(third.bias.repeat(num_models), (0, -num_models * num_classes % 16)),
+        ]
+        self.shape = num_models, width, num_classes
+        self.parameters = [p.detach().to(device).contiguous().requires_grad_() for p in stacked]
 
     def __call__(self, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
-        """(B, d) rows, the same for every model, to (M, B, K) logits."""
-        w1, b1, w2, b2, w3, b3 = parameters or self.parameters
-        hidden = torch.addmm(b1, x, w1).relu_().view(len(x), *self.shape).transpose(0, 1)
+        """(B, d + 1) rows that end in a one, the same for every model, to (M, K, B) logits.
+
+        The classes come second, as in PyTorch's losses: a product with two columns is slow, one with two rows is not.
+        """
+        m, h, k = self.shape
+        w1, w2, b2, w3, b3 = parameters or self.parameters
+        hidden = torch.mm(x, w1).relu_().view(len(x), m, h).transpose(0, 1)
         hidden = torch.baddbmm(b2, hidden, w2).relu_()
-        return torch.baddbmm(b3, hidden, w3)
+        if hidden.requires_grad:
+            hidden.register_hook(Tensor.contiguous)  # its gradient comes transposed, which slows all that follows
+        return torch.baddbmm(b3[: m * k].view(m, k, 1), w3, hidden.transpose(1, 2))
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
-        return torch.cat([self(rows, parameters) for rows in x.split(EVALUATION_ROWS)], dim=1)
+        """(N, d) rows to (M, N, K) logits."""
+        logits = [self(rows, parameters).transpose(1, 2) for rows in with_ones(x).split(EVALUATION_ROWS)]
+        return torch.cat(logits, dim=1)
 
     def per_model(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Views of the parameters with the model as their first dimension."""
-        m, h = self.shape
-        w1, b1, *rest = parameters
-        return [w1.view(-1, m, h).transpose(0, 1), b1.view(m, h), *rest]
+        m, h, k = self.shape
+        w1, *middle, b3 = parameters
+        return [w1.view(-1, m, h).transpose(0, 1), *middle, b3[: m * k].view(m, k)]
+
+
+def with_ones(x: Tensor) -> Tensor:
+    return torch.nn.functional.pad(x, (0, 1), value=1.0)
 
 
 def train(
@@ -134,29 +162,30 @@ def train(
         t.to(device) for t in (p.x, p.y, p.x_val, p.y_val, p.x_test, p.y_test, p.order)
     )
     stack = Stack(len(model_losses), x.shape[1], width, problem.num_classes, seed, device)
-    optimizer = torch.optim.Adam([stack.flat], lr=lr, fused=True)
-    loss_of = stack_loss(model_losses, order.shape[1], device)
+    optimizer = torch.optim.Adam(stack.parameters, lr=lr, fused=True)
+    loss_of = stack_loss(model_losses, y, p.num_classes)
     peers = _peer_order(order) if any(loss.method in ("peer", "fdiv") for loss in model_losses) else None
 
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
     correct, heldout = [], []
     snapshots = None if p.fresh is None else _Snapshots(stack)
     test_logits = stack.evaluate(x_test)  # what a model reports that is dead at its first evaluation
-    for step, rows in enumerate(order, 1):
-        logits, target = stack(x[rows]), y[:, rows]
-        peer = (stack(x[peers[0][step - 1]]), y[:, peers[1][step - 1]]) if peers else (logits, target)
-        optimizer.zero_grad(set_to_none=False)
-        loss_of(logits, target, *peer).sum().backward()
+    x, x_both = with_ones(x), torch.cat([x_test, x_val])
+    for step, batch in enumerate(order, 1):
+        logits = stack(x.index_select(0, batch))
+        peer = (stack(x[peers[0][step - 1]]), peers[1][step - 1]) if peers else (logits, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(logits, batch, *peer).backward()
         optimizer.step()
         if step % evaluate_every and step != len(order):
             continue
-        now = stack.evaluate(x_test)
-        alive &= now.isfinite().all(-1).all(-1)
+        now, val = stack.evaluate(x_both).split([len(x_test), len(x_val)], dim=1)
+        alive &= now.flatten(1).sum(1).isfinite()
         test_logits = torch.where(alive[:, None, None], now, test_logits)
         right = test_logits.argmax(-1) == y_test
-        val = (stack.evaluate(x_val).argmax(-1) == y_val).double().mean(-1)
+        score = (val.argmax(-1) == y_val).double().mean(-1)
         # A dead model repeats its last evaluation, which a tie never prefers to the earlier one.
-        heldout.append(torch.where(alive, val, heldout[-1] if heldout else torch.zeros_like(val)))
+        heldout.append(torch.where(alive, score, heldout[-1] if heldout else torch.zeros_like(score)))
         correct.append(right)
         if snapshots:
             snapshots.update(best_test=right.double().mean(-1), noisy_val=heldout[-1])
@@ -173,26 +202,26 @@ def train(
     return rows, stack
 
 
-def stack_loss(model_losses: Sequence[Loss], batch_size: int, device) -> Callable[..., Tensor]:
-    """The function from (M, B, K) logits and (M, B) targets, and the same of the peer batches, to the models' (M,)
-    mean losses: first the gls models, all at once, then the others."""
-    gls = [m for m, loss in enumerate(model_losses) if loss.method == "gls"]
-    rates = torch.tensor([model_losses[m].rate for m in gls], dtype=torch.float32, device=device)
-    rates = rates[:, None].expand(-1, batch_size)
-    every = len(gls) == len(model_losses)
+def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Callable[..., Tensor]:
+    """The function from (M, K, B) logits, row numbers and the same of the peer batches to the sum of the mean losses.
 
-    def loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
-        chosen = (logits, target) if every else (logits[gls], target[gls])
-        flat = losses.gls_loss(chosen[0].flatten(0, 1), chosen[1].flatten(), rates.flatten(), reduction="none")
-        means = flat.view(len(gls), batch_size).mean(1)
-        if every:
-            return means
-        others = [
-            one(logits[m], target[m], peer_logits[m], peer_target[m])
-            for m, one in enumerate(model_losses)
-            if one.method != "gls"
-        ]
-        return torch.cat([means, torch.stack(others)])
+    y (M, N) are the models' labels. Losses that are linear in the label go through one call, the others one by one.
+    """
+    tables = [loss.soft_labels(num_classes) for loss in model_losses]
+    linear = [m for m, table in enumerate(tables) if table is not None]
+    others = [m for m, table in enumerate(tables) if table is None]
+    rows = torch.from_numpy(np.array([tables[m] for m in linear], dtype=np.float32)).to(y.device)
+    models = torch.arange(len(linear), device=y.device)[:, None]
+    soft = rows[models, y[linear]].transpose(1, 2).contiguous() if linear else None  # (m, K, N)
+
+    def loss(logits: Tensor, batch: Tensor, peer_logits: Tensor, peer_batch: Tensor) -> Tensor:
+        total = logits.new_zeros(())
+        if linear:
+            chosen = logits if not others else logits[linear]
+            total = losses.gls_loss(chosen, soft.index_select(2, batch), 0.0, reduction="sum") / len(batch)
+        for m in others:
+            total = total + model_losses[m](logits[m].T, y[m, batch], peer_logits[m].T, y[m, peer_batch])
+        return total
 
     return loss
 

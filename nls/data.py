@@ -6,6 +6,7 @@ scaling and label noise belong to the experiment, so that they are written down 
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from nls.noise import check_seed
-from nls.theory import check_integer
+from .noise import check_labels, check_seed
+from .theory import check_integer
 
 ASSETS = Path(__file__).parent / "assets"
 SPLICE_SHA256 = "249063c28cecd1f2d4561b86807f2b05df29c862386f1378449a6e25874d3c55"
@@ -56,10 +57,12 @@ class Source:
     files: tuple[str, ...] = ()
     shipped: bool = True
 
+    fetch: Callable[[Path], None] | None = None
+
     def missing(self) -> list[str]:
-        """Names of the files that are not there; empty means that `load` can run."""
+        """Names of the files that are not there; empty means that `load` can run. `a|b` means that either will do."""
         folder = ASSETS if self.shipped else data_dir()
-        return [name for name in self.files if folder is None or not (folder / name).is_file()]
+        return [f for f in self.files if folder is None or not any((folder / name).is_file() for name in f.split("|"))]
 
 
 def load(name: str, seed: int = 0) -> Dataset:
@@ -183,12 +186,93 @@ def _read_splice() -> Raw:
     return Raw(x, np.array([label != "N" for _, label in lines], dtype=np.int64), 2)
 
 
+def _torchvision_cifar(name: str) -> Raw:
+    """CIFAR-10 or CIFAR-100 as their publisher's pickles, whose MD5 torchvision checks before it opens them."""
+    from torchvision import datasets
+
+    try:
+        parts = [getattr(datasets, name)(data_dir(), train=train) for train in (True, False)]
+    except RuntimeError as error:
+        raise ValueError(f"{data_dir()}: expected the publisher's {name} files, got other bytes: {error}") from error
+    x, y = (np.concatenate([getattr(part, key) for part in parts]) for key in ("data", "targets"))
+    return Raw(x, y.astype(np.int64), len(parts[0].classes), len(parts[1]))
+
+
+def _read_cifar100() -> Raw:
+    path = data_dir() / "cifar100.npz"
+    if not path.is_file():
+        return _torchvision_cifar("CIFAR100")
+    try:
+        with open(path, "rb") as file, np.load(file) as parts:
+            x, y = (np.concatenate([parts[f"{key}_train"], parts[f"{key}_test"]]) for key in "xy")
+            num_test = len(parts["y_test"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: expected arrays x_train, y_train, x_test, y_test, got {error}") from error
+    return Raw(x, y.astype(np.int64), 100, num_test)
+
+
+def _fetch_cifar(name: str) -> Callable[[Path], None]:
+    def fetch(folder: Path) -> None:
+        from torchvision import datasets
+
+        getattr(datasets, name)(folder, download=True)
+
+    return fetch
+
+
+HUMAN_LABELS = {
+    "cifar10": ("CIFAR-10_human.pt", "clean_label", {"aggre": "aggre_label", "worse": "worse_label"}),
+    "cifar100": ("CIFAR-100_human.pt", "clean_label", {"fine": "noisy_label"}),
+}
+for _number in (1, 2, 3):
+    HUMAN_LABELS["cifar10"][2][f"rand{_number}"] = f"random_label{_number}"
+
+
+def human_labels(dataset: str, noise: str) -> np.ndarray:
+    """Human labels of the training images (CIFAR-N), int64 (50000,), in the order of `load(dataset)`.
+
+    noise is aggre, rand1, rand2, rand3 or worse for cifar10, fine for cifar100. The official files are opened without
+    running anything that they contain, and refused if they are damaged, of another length, or in another order than
+    the images. CIFAR-N (Wei et al. 2022) may be used for non-commercial purposes only (CC BY-NC 4.0).
+    """
+    if dataset not in HUMAN_LABELS or noise not in HUMAN_LABELS[dataset][2]:
+        known = [f"{d} {n}" for d, (_, _, names) in HUMAN_LABELS.items() for n in names]
+        raise ValueError(f"noise: expected one of {', '.join(known)}, got {dataset} {noise}")
+    name, clean_key, keys = HUMAN_LABELS[dataset]
+    folder = data_dir()
+    if folder is None or not (folder / name).is_file():
+        raise ValueError(f"{name}: expected in the data folder {folder}, got no such file. {_CIFARN_OBTAIN}")
+    import torch
+
+    # What NumPy arrays are made of, and nothing else, under the old and the new name of NumPy's core.
+    allowed = [np.ndarray, np.dtype, *(type(np.dtype(t)) for t in ("int64", "int32", "float64"))]
+    rebuild = np.core.multiarray._reconstruct if np.__version__ < "2" else np._core.multiarray._reconstruct
+    try:
+        with torch.serialization.safe_globals([*allowed, (rebuild, "numpy.core.multiarray._reconstruct"), rebuild]):
+            labels = torch.load(folder / name, weights_only=True)
+        clean, noisy = (np.asarray(labels[key]).astype(np.int64) for key in (clean_key, keys[noise]))
+    except Exception as error:
+        raise ValueError(f"{folder / name}: not a readable CIFAR-N file ({type(error).__name__})") from error
+    images = load(dataset)
+    if clean.shape != images.y_train.shape or noisy.shape != clean.shape:
+        raise ValueError(f"{name}: expected {len(images.y_train)} labels, got {clean.shape} and {noisy.shape}")
+    if (clean != images.y_train).any():
+        at = int(np.flatnonzero(clean != images.y_train)[0])
+        raise ValueError(f"{name}: its clean labels differ from the images' from index {at} on: another order?")
+    return check_labels(f"{name} {noise}", noisy, images.num_classes)
+
+
 def _read_digits() -> Raw:
     from sklearn.datasets import load_digits  # half a second of imports that only this data set needs
 
     digits = load_digits()
     return Raw(digits.images.astype(np.uint8), digits.target.astype(np.int64), 10)
 
+
+_CIFARN_OBTAIN = (
+    "Get it from https://github.com/UCSC-REAL/cifar-10-100n (data/), CC BY-NC 4.0: non-commercial use only."
+)
+_KRIZHEVSKY = "A. Krizhevsky, Learning multiple layers of features from tiny images, Technical report, 2009"
 
 SOURCES: dict[str, Source] = {
     "splice": Source(
@@ -226,5 +310,27 @@ SOURCES: dict[str, Source] = {
         citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, 1998, UCI Machine Learning "
         "Repository, https://doi.org/10.24432/C50P49",
         read=_read_digits,
+    ),
+    "cifar10": Source(
+        title="CIFAR-10",
+        contents="60,000 colour images of 32 x 32 pixels, ten classes; official test part of 10,000",
+        licence="none stated; cite Krizhevsky 2009",
+        obtain="nls data --fetch cifar10 downloads it (170 MB).",
+        citation=_KRIZHEVSKY,
+        read=lambda: _torchvision_cifar("CIFAR10"),
+        files=tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
+        shipped=False,
+        fetch=_fetch_cifar("CIFAR10"),
+    ),
+    "cifar100": Source(
+        title="CIFAR-100",
+        contents="60,000 colour images of 32 x 32 pixels, 100 classes; official test part of 10,000",
+        licence="none stated; cite Krizhevsky 2009",
+        obtain="nls data --fetch cifar100 downloads it (169 MB).",
+        citation=_KRIZHEVSKY,
+        read=_read_cifar100,
+        files=("cifar100.npz|cifar-100-python/train",),
+        shipped=False,
+        fetch=_fetch_cifar("CIFAR100"),
     ),
 }

@@ -10,7 +10,7 @@ from numbers import Real
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from nls.theory import check_integer
+from .theory import check_integer
 
 # CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
 # The official repository's swaps, both ways: every class is noisy and the overall rate is the noise rate.

@@ -52,10 +52,32 @@ def test_a_model_of_the_stack_is_the_model_trained_alone(number):
     net, accuracy = alone(runs[number])
     first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
     mine = [p[number] for p in stack.per_model(stack.parameters)]
-    theirs = [first.weight.T, first.bias, second.weight.T, second.bias[None], third.weight.T, third.bias[None]]
+    theirs = [
+        torch.cat([first.weight.T, first.bias[None]]),
+        second.weight.T,
+        second.bias[None],
+        third.weight,
+        third.bias,
+    ]
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a.double(), b.detach(), rtol=2e-3, atol=2e-3)
     assert rows[number]["last"] == pytest.approx(accuracy, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "loss", [batched.Loss("gls", -2.5), batched.Loss("blc", T=symmetric(3, 0.3)), batched.Loss("complementary")]
+)
+def test_soft_labels_are_the_loss(loss):
+    """What a stack trains as one cross entropy against the loss that users import, in value and gradient."""
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 3, 40, generator=draw, dtype=torch.float64, requires_grad=True)
+    y = torch.randint(3, (1, 40), generator=draw)
+    rows = torch.arange(40)
+    mine = batched.stack_loss([loss], y, 3)(logits, rows, logits, rows)
+    theirs = loss(logits[0].T, y[0], logits[0].T, y[0])
+    assert mine.item() == pytest.approx(theirs.item(), abs=1e-6)  # the table of soft labels is float32
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (mine, theirs)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
 
 
 def test_models_of_a_seed_start_alike_and_seeds_do_not():

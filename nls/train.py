@@ -1,0 +1,208 @@
+"""One network at a time, fast: images live on the device as bytes, and batches are cut, flipped and scaled there.
+
+The same code runs on a CPU and on a GPU: channels-last memory, bfloat16 autocast where the device has it, no data
+loader. Everything random in an epoch comes from (seed, epoch), so an epoch-level checkpoint needs no random state, and
+a run that was killed ends in the record of a run that was not.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .metrics import accuracies, calibration
+
+PAD = 4  # pixels, as in the usual random crop
+EVALUATION_ROWS = 1000
+
+LossOf = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # logits, target, peer logits, peer target
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training by SGD: `lrs` is the learning rate of every epoch."""
+
+    lrs: tuple[float, ...]
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    augment: bool = True  # random crop with 4 pixels of padding, and horizontal flip
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images on the device. x (N, C, H, W) uint8 channels-last; y (N,) noisy labels; the held-out labels are noisy."""
+
+    x: Tensor
+    y: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def to(self, device: torch.device) -> "Images":
+        moved = {k: v.to(device) for k, v in vars(self).items()}
+        for name in ("x", "x_val", "x_test"):
+            moved[name] = moved[name].contiguous(memory_format=torch.channels_last)
+        return Images(**moved)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Bytes to zero mean and unit variance of each channel."""
+        return (x.float() - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+@dataclass
+class History:
+    """What an evaluation after every epoch saw; enough for all four accuracies."""
+
+    correct: list[Tensor] = field(default_factory=list)  # bool (n,) each
+    heldout: list[float] = field(default_factory=list)
+    logits: Tensor | None = None  # of the last finite evaluation on the test set
+    diverged: bool = False
+    seconds: float = 0.0
+
+    def measured(self, y_test: Tensor) -> dict:
+        """The measured values of a record. A run that diverged keeps the accuracies up to there."""
+        found = accuracies(torch.stack(self.correct).cpu(), torch.tensor(self.heldout, dtype=torch.float64))
+        found |= calibration(self.logits.cpu(), y_test.cpu())
+        return {k: v.item() for k, v in found.items()} | {"diverged": self.diverged, "seconds": self.seconds}
+
+
+def crop_and_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift every image by up to 4 pixels in each direction, zeros coming in, and mirror every other one at random."""
+    n, _, height, width = x.shape
+    padded = nn.functional.pad(x, (PAD,) * 4)
+    down, right = (torch.randint(2 * PAD + 1, (n, 1), generator=generator).to(x.device) for _ in range(2))
+    rows = down + torch.arange(height, device=x.device)
+    columns = right + torch.arange(width, device=x.device)
+    mirror = (torch.rand(n, 1, generator=generator) < 0.5).to(x.device)
+    columns = torch.where(mirror, columns.flip(1), columns)
+    image = torch.arange(n, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def evaluate(net: nn.Module, images: Images, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Logits (n, K), float32, without touching the running statistics."""
+    net.eval()
+    with torch.inference_mode(), torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        logits = [net(images.scaled(rows)).float() for rows in x.split(EVALUATION_ROWS)]
+    net.train()
+    return torch.cat(logits)
+
+
+def train(
+    net: nn.Module,
+    images: Images,
+    loss_of: LossOf,
+    stage: Stage,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.bfloat16,
+    peers: bool = False,
+    checkpoint: Path | None = None,
+    keep: dict[str, Path] | None = None,
+) -> History:
+    """Train `net` in place for one stage, evaluating after every epoch.
+
+    `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after every epoch and
+    resumed from if it is there. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val"
+    and at the "last" one. Stops at the first evaluation whose logits are not finite.
+    """
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=stage.lrs[0],
+        momentum=stage.momentum,
+        nesterov=stage.nesterov,
+        weight_decay=stage.weight_decay,
+    )
+    history, first = History(), 0
+    if checkpoint and checkpoint.exists():
+        state = load_checkpoint(checkpoint)
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        history, first = History(**state["history"]), state["epoch"] + 1
+    if history.logits is None:
+        history.logits = evaluate(net, images, images.x_test, dtype)
+    for epoch in range(first, len(stage.lrs)):
+        if history.diverged:
+            break
+        started = time.perf_counter()
+        optimizer.param_groups[0]["lr"] = stage.lrs[epoch]
+        _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers)
+        _look(net, images, history, dtype)
+        history.seconds += time.perf_counter() - started
+        _keep(net, history, keep or {})
+        if checkpoint:
+            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+            save_checkpoint(checkpoint, state | {"history": vars(history)})
+    return history
+
+
+def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) -> None:
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+    n, size = len(images.x), stage.batch_size
+
+    def order() -> Tensor:
+        return torch.randperm(n, generator=generator)[: n // size * size].view(-1, size).to(images.x.device)
+
+    def forward(rows: Tensor) -> Tensor:
+        x = images.x[rows]
+        x = crop_and_flip(x, generator) if stage.augment else x
+        return net(images.scaled(x).contiguous(memory_format=torch.channels_last))
+
+    batches = order()
+    peer_batches = (order(), order()) if peers else (batches, batches)
+    for rows, peer_x, peer_y in zip(batches, *peer_batches, strict=True):
+        with torch.autocast(images.x.device.type, dtype, enabled=dtype != torch.float32):
+            logits = forward(rows)
+            peer_logits = forward(peer_x) if peers else logits
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(logits.float(), images.y[rows], peer_logits.float(), images.y[peer_y]).backward()
+        optimizer.step()
+
+
+def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype) -> None:
+    logits = evaluate(net, images, images.x_test, dtype)
+    if not logits.isfinite().all():
+        history.diverged = True
+        if history.correct:
+            return
+        logits = history.logits  # of the network that the stage began with
+    history.logits = logits
+    history.correct.append((logits.argmax(1) == images.y_test).cpu())
+    val = evaluate(net, images, images.x_val, dtype).argmax(1) == images.y_val
+    history.heldout.append(val.double().mean().item())
+
+
+def _keep(net: nn.Module, history: History, keep: dict[str, Path]) -> None:
+    scores = {"best_test": [c.double().mean().item() for c in history.correct], "noisy_val": history.heldout}
+    for name, path in keep.items():
+        values = scores.get(name)
+        if values is None or values[-1] > max(values[:-1], default=-1.0):
+            save_checkpoint(path, {"net": net.state_dict()})
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write beside, then rename: a kill leaves the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Raises ValueError for a damaged file, with what to do about it."""
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises half a dozen types for a truncated or foreign file
+        raise ValueError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to train anew"
+        ) from error

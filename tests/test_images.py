@@ -1,0 +1,112 @@
+"""CIFAR and CIFAR-N: found, checked, and refused where they are damaged or in another order."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from nls import data
+from nls.data import HUMAN_LABELS, Raw, human_labels, load
+from nls.noise import transition_matrix
+
+FILE, _, KEYS = HUMAN_LABELS["cifar10"]
+CLEAN = np.arange(60) % 10
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder with label files for 50 training images, and those images."""
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    raw = Raw(np.zeros((60, 2, 2, 3), np.uint8), CLEAN, 10, 10)
+    source = dataclasses.replace(data.SOURCES["cifar10"], read=lambda: raw, files=())
+    monkeypatch.setitem(data.SOURCES, "cifar10", source)
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder, **changes):
+    labels = {"clean_label": CLEAN[:50], **{key: (CLEAN[:50] + 1) % 10 for key in KEYS.values()}} | changes
+    torch.save(labels, folder / FILE)
+
+
+@pytest.mark.parametrize("noise", KEYS)
+def test_labels_come_in_the_images_order(folder, noise):
+    labels = human_labels("cifar10", noise)
+    assert labels.dtype == np.int64
+    assert np.array_equal(labels, (load("cifar10").y_train + 1) % 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"worse_label": CLEAN[:49]}, r"expected 50 labels, got \(50,\) and \(49,\)"),
+        ({"clean_label": CLEAN[:50][::-1].copy()}, "its clean labels differ from the images' from index 0"),
+        ({"worse_label": CLEAN[:50] + 5}, "expected classes 0 to 9, got 1"),
+        ({"worse_label": "text"}, "not a readable CIFAR-N file"),
+    ],
+)
+def test_label_files_that_do_not_fit(folder, changes, message):
+    write(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        human_labels("cifar10", "worse")
+
+
+def test_a_damaged_label_file(folder):
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:200])
+    with pytest.raises(ValueError, match="not a readable CIFAR-N file"):
+        human_labels("cifar10", "worse")
+
+
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_a_label_file_cannot_run_code(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    write(folder, worse_label=Attack())
+    with pytest.raises(ValueError, match="not a readable CIFAR-N file"):
+        human_labels("cifar10", "worse")
+    assert not (folder / "pwned").exists()
+
+
+def test_missing_files_and_unknown_names(folder):
+    (folder / FILE).unlink()
+    with pytest.raises(ValueError, match=r"CIFAR-10_human\.pt: expected in the data folder .* non-commercial"):
+        human_labels("cifar10", "worse")
+    with pytest.raises(ValueError, match=r"noise: expected one of cifar10 aggre, .*, got cifar10 worst"):
+        human_labels("cifar10", "worst")
+    with pytest.raises(ValueError, match=r"cifar100: expected cifar100\.npz\|cifar-100-python/train in"):
+        load("cifar100")
+
+
+def test_damaged_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    (tmp_path / "cifar100.npz").write_bytes(b"PK\x03\x04 not an archive")
+    with pytest.raises(ValueError, match=r"cifar100\.npz: expected arrays x_train"):
+        load("cifar100")
+    for name in data.SOURCES["cifar10"].files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"junk")
+    with pytest.raises(ValueError, match="expected the publisher's CIFAR10 files, got other bytes"):
+        load("cifar10")
+
+
+def real(name):
+    return os.environ.get("NLS_DATA") and not data.SOURCES[name].missing()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_real_images_and_human_labels(name):
+    if not real(name):
+        pytest.skip(f"{name} is not in NLS_DATA")
+    d = load(name)
+    assert d.x_train.shape == (50000, 32, 32, 3) and d.x_test.shape == (10000, 32, 32, 3)
+    assert (np.bincount(d.y_train) == 50000 // d.num_classes).all()
+    realised = {"aggre": 0.0901, "rand1": 0.1723, "rand2": 0.1812, "rand3": 0.1764, "worse": 0.4021, "fine": 0.4020}
+    for noise in HUMAN_LABELS[name][2]:
+        T = transition_matrix(d.y_train, human_labels(name, noise), d.num_classes)
+        assert 1 - np.diag(T).mean() == pytest.approx(realised[noise], abs=5e-5)

@@ -1,0 +1,158 @@
+"""The image trainer on digits: what it learns, that a killed run resumes to the same end, what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nls import data, gls_loss
+from nls.train import History, Images, Stage, crop_and_flip, evaluate, load_checkpoint, save_checkpoint, train
+
+STAGE = Stage(lrs=(0.1, 0.1, 0.05, 0.01), momentum=0.9, batch_size=64, augment=False)
+
+
+@pytest.fixture(scope="module")
+def images():
+    d = data.load("digits")
+    x, x_test = (torch.from_numpy(np.repeat(a[:, None] * 15, 3, 1)) for a in (d.x_train, d.x_test))
+    y = torch.from_numpy(d.y_train)
+    three = torch.full((3,), 75.0), torch.full((3,), 90.0)
+    parts = x[200:], y[200:], x[:200], y[:200], x_test, torch.from_numpy(d.y_test)
+    return Images(*parts, *three).to(torch.device("cpu"))
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 10)
+    )
+    return net.to(memory_format=torch.channels_last)
+
+
+def cross_entropy(logits, target, peer_logits, peer_target):
+    return gls_loss(logits, target, 0.0)
+
+
+def run(images, net=None, **options):
+    net = net or network()
+    options = {"seed": 5, "dtype": torch.float32} | options
+    return net, train(net, images, options.pop("loss", cross_entropy), options.pop("stage", STAGE), **options)
+
+
+def test_digits_are_learnt_and_measured(images):
+    _, history = run(images)
+    measured = history.measured(images.y_test)
+    assert measured["best_test"] > 0.9
+    assert measured["best_test"] >= measured["last"]
+    assert len(history.correct) == len(history.heldout) == len(STAGE.lrs)
+    assert not measured["diverged"]
+
+
+def test_bfloat16_learns_too(images):
+    assert run(images, dtype=torch.bfloat16)[1].measured(images.y_test)["best_test"] > 0.9
+
+
+def test_the_seed_reaches_the_batches(images):
+    first, again, other = (run(images, seed=s)[0] for s in (5, 5, 6))
+    assert torch.equal(first[0].weight, again[0].weight)
+    assert not torch.equal(first[0].weight, other[0].weight)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", [1, 25, 49, 60])
+def test_a_killed_run_resumes_to_the_same_record(images, tmp_path, kill_at):
+    whole_net, whole = run(images)
+    steps = []
+
+    def dying(*args):
+        steps.append(1)
+        if len(steps) == kill_at:
+            raise KilledError
+        return cross_entropy(*args)
+
+    with pytest.raises(KilledError):
+        run(images, loss=dying, checkpoint=tmp_path / "run.pt")
+    net, history = run(images, net=network(seed=9), checkpoint=tmp_path / "run.pt") if kill_at > 20 else run(images)
+    expected, got = whole.measured(images.y_test), history.measured(images.y_test)
+    assert {**got, "seconds": 0} == {**expected, "seconds": 0}
+    assert torch.equal(net[-1].weight, whole_net[-1].weight)
+
+
+def test_weights_are_kept_at_the_chosen_epochs(images, tmp_path):
+    keep = {name: tmp_path / f"{name}.pt" for name in ("best_test", "noisy_val", "last")}
+    net, history = run(images, keep=keep)
+    measured = history.measured(images.y_test)
+    for name, path in keep.items():
+        net.load_state_dict(load_checkpoint(path)["net"])
+        right = evaluate(net, images, images.x_test, torch.float32).argmax(1) == images.y_test
+        assert right.double().mean().item() == pytest.approx(measured[name]), name
+
+
+def test_divergence_ends_the_run_with_a_record(images):
+    stage = Stage(lrs=(0.1, 1e30, 0.1), batch_size=64, augment=False)
+    _, history = run(images, stage=stage)
+    measured = history.measured(images.y_test)
+    assert measured["diverged"] and len(history.correct) == 1
+    assert all(math.isfinite(v) for v in measured.values())
+
+
+def test_divergence_in_the_first_epoch(images):
+    _, history = run(images, stage=Stage(lrs=(1e30, 0.1), batch_size=64, augment=False))
+    measured = history.measured(images.y_test)
+    assert measured["diverged"]
+    assert 0 <= measured["last"] <= 1
+
+
+def test_peers_are_independent_batches(images):
+    seen = []
+
+    def peer(logits, target, peer_logits, peer_target):
+        seen.append((target, peer_target, torch.equal(logits, peer_logits)))
+        return gls_loss(logits, target, 0.0) - 0.1 * gls_loss(peer_logits, peer_target, 0.0)
+
+    run(images, loss=peer, peers=True, stage=Stage(lrs=(0.01,), batch_size=64, augment=False))
+    assert not any(same for _, _, same in seen)
+    agree = torch.cat([t == p for t, p, _ in seen]).float().mean()
+    assert 0.05 < agree < 0.15  # ten classes: labels of unrelated rows agree one time in ten
+
+
+def test_crop_and_flip_shift_and_mirror_whole_images():
+    x = torch.arange(1, 1 + 6 * 3 * 8 * 8).view(6, 3, 8, 8)
+    out = crop_and_flip(x, torch.Generator().manual_seed(0))
+    assert out.shape == x.shape
+    padded = nn.functional.pad(x, (4,) * 4)
+    for n in range(6):
+        windows = [padded[n, :, i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+        assert any(torch.equal(out[n], w) or torch.equal(out[n], w.flip(2)) for w in windows)
+    assert len({tuple(o.flatten().tolist()) for o in out}) == 6
+
+
+def test_a_damaged_checkpoint_is_one_clear_line(images, tmp_path):
+    path = tmp_path / "run.pt"
+    run(images, checkpoint=path, stage=Stage(lrs=(0.1,), batch_size=64, augment=False))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"run\.pt: not a readable checkpoint .* delete it to train anew"):
+        run(images, checkpoint=path)
+
+
+def test_a_checkpoint_replaces_the_old_one_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"epoch": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, {"epoch": 2})
+    assert load_checkpoint(path) == {"epoch": 1}
+
+
+def test_an_empty_history_has_no_measures():
+    with pytest.raises(RuntimeError):
+        History().measured(torch.zeros(1))
