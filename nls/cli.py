@@ -311,13 +311,23 @@ def verify(
 
 
 @app.command("data")
-def show_data() -> None:
+def show_data(
+    fetch: Annotated[list[str] | None, typer.Option(help="Download this data set; may be repeated.")] = None,
+) -> None:
     """What data are there, what can be fetched, checksums and licences."""
+    for name in fetch or []:
+        source = data.SOURCES.get(name)
+        if source is None or source.fetch is None:
+            known = ", ".join(n for n, s in data.SOURCES.items() if s.fetch)
+            raise Failure(f"--fetch: got {name!r}, expected one of {known}")
+        folder = data.data_dir() or Path("~/.cache/nls").expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        source.fetch(folder)
     for name, source in data.SOURCES.items():
         missing = source.missing()
-        typer.echo(f"{name}: {source.title}\n  {source.contents}")
-        typer.echo(f"  there: {f'no, missing {missing}' if missing else f'yes, checksum {data.load(name).checksum}'}")
-        typer.echo(f"  licence: {source.licence}\n  {source.obtain}\n  cite: {source.citation}\n")
+        there = f"no, missing {', '.join(missing)}" if missing else f"yes, checksum {data.load(name).checksum}"
+        typer.echo(f"{name}: {source.title}\n  {source.contents}\n  there: {there}\n  licence: {source.licence}")
+        typer.echo(f"  {source.obtain}\n  cite: {source.citation}\n")
     typer.echo(f"Folder of downloaded data (NLS_DATA): {data.data_dir() or 'none'}")
 
 

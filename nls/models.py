@@ -13,6 +13,35 @@ def mlp(num_features: int, hidden: tuple[int, ...], num_classes: int) -> nn.Sequ
     return nn.Sequential(*layers, nn.Linear(num_features, num_classes))
 
 
+def resnet34(num_classes: int) -> nn.Module:
+    """ResNet-34 for 32 × 32 images: a 3 × 3 first convolution and no first pooling. (N, 3, 32, 32) -> (N, num_classes).
+
+    The paper's network for CIFAR (its official code, 21.3 million weights), from torchvision, not pre-trained.
+    """
+    from torchvision import models
+
+    net = models.resnet34(num_classes=num_classes)
+    net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net.to(memory_format=torch.channels_last)
+
+
+def small_cnn(num_classes: int) -> nn.Module:
+    """Five convolutions for a CPU, 280,000 weights at ten classes: (N, 3, H, W) -> (N, num_classes).
+
+    The first convolution halves the image, so that the others see a quarter of the pixels, and widths are multiples of
+    32, which vector units fill: two to three times the speed of a plain stack of six at the same number of weights.
+    """
+
+    def block(channels: int, width: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+        convolution = nn.Conv2d(channels, width, kernel, stride, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+
+    layers = [*block(3, 32, kernel=4, stride=2), *block(32, 64), *block(64, 64), nn.MaxPool2d(2)]
+    layers += [*block(64, 128), *block(128, 128), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, num_classes)]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """`auto` is the first GPU where there is one, else the CPU. Raises ValueError for a device that is not there."""
     if name == "auto":

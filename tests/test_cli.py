@@ -1,5 +1,6 @@
 """The command line: what it refuses before any work, what it says, and its exit codes."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -115,6 +116,19 @@ def test_data_lists_every_source_with_licence_and_checksum():
         assert f"{name}: {source.title}" in output
         assert source.licence in output
     assert data.load("splice").checksum in output
+
+
+def test_fetch_downloads_into_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    asked = []
+    monkeypatch.setitem(
+        data.SOURCES, "cifar10", dataclasses.replace(data.SOURCES["cifar10"], fetch=lambda folder: asked.append(folder))
+    )
+    code, output = call("data", "--fetch", "cifar10")
+    assert code == 0 and asked == [tmp_path]
+    assert "there: no, missing cifar-10-batches-py/data_batch_1" in output
+    code, output = call("data", "--fetch", "splice")
+    assert code == 2 and "--fetch: got 'splice', expected one of cifar10, cifar100" in output
 
 
 def test_scoreboard_lists_every_claim(tmp_path):
