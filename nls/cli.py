@@ -58,11 +58,11 @@ def run(
     if profile not in PROFILES:
         raise Failure(f"--profile: got {profile!r}, expected one of {', '.join(PROFILES)}")
     pick_device(device)
-    chosen = _choose(home, notebooks or [])
+    chosen = _choose(home, [Path(n).stem.zfill(2) for n in notebooks or []])
     given = _parse(parameter or [])
     if update and (given or profile != "quick"):
         raise Failure("--update: rewrites the committed outputs, which have the notebooks' own parameters; drop -p")
-    folder = (build or home / "build" / profile).resolve()
+    folder = (build or home / "build" / ("update" if update else profile)).resolve()
     jobs = [_Job(home, path, folder, profile, device, given, update) for path in chosen]
     for job in jobs:
         job.check()
@@ -80,7 +80,7 @@ def _choose(home: Path, wanted: list[str]) -> list[Path]:
     there = {p.stem[:2]: p for p in sorted((home / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     if not there:
         raise Failure(f"no notebooks in {home / 'notebooks'}; run this inside a checkout of the repository")
-    unknown = [w for w in wanted if w[:2] not in there or not there[w[:2]].stem.startswith(w.removesuffix(".ipynb"))]
+    unknown = [w for w in wanted if w[:2] not in there or not there[w[:2]].stem.startswith(w)]
     if unknown:
         raise Failure(f"notebook: got {', '.join(unknown)}, expected {', '.join(p.stem for p in there.values())}")
     return [path for number, path in there.items() if not wanted or any(w[:2] == number for w in wanted)]
@@ -137,14 +137,22 @@ class _Job:
     def figures(self) -> Path:
         return self.home / "figures" if self.update else self.folder / "figures"
 
+    def last(self) -> dict:
+        """What is known of the last run; nothing if its figures are gone or the state is unreadable."""
+        try:
+            state = json.loads(self.state.read_text())
+        except (OSError, ValueError):
+            return {}
+        drawn = any(self.figures().glob(f"{self.name[:2]}_*")) or "FIGURES" not in parameter_names(self.path)
+        return state if drawn or self.name.startswith(SCOREBOARD) else {}
+
     def execute(self, force: bool) -> bool:
         """Run the notebook unless nothing changed; True if its output is good."""
         key = self.key()
-        if not force and self.state.exists() and self.output.exists():
-            state = json.loads(self.state.read_text())
-            if state["key"] == key:
-                typer.echo(f"{self.name:34} unchanged ({state['seconds']:.0f} s when it ran)")
-                return True
+        state = self.last()
+        if not force and state.get("key") == key and self.output.exists():
+            typer.echo(f"{self.name:34} unchanged ({state['seconds']:.0f} s when it ran)")
+            return True
         started = time.perf_counter()
         self.output.parent.mkdir(parents=True, exist_ok=True)
         with _progress(self.name):
@@ -156,7 +164,9 @@ class _Job:
         if self.update:
             publish(self.output, self.path)
         self.state.parent.mkdir(parents=True, exist_ok=True)
-        self.state.write_text(json.dumps({"key": self.key() if self.update else key, "seconds": seconds}))
+        temporary = self.state.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"key": self.key() if self.update else key, "seconds": seconds}))
+        temporary.replace(self.state)
         typer.echo(f"{self.name:34} done in {seconds:.0f} s")
         return True
 
@@ -166,7 +176,8 @@ def parameter_names(path: Path) -> set[str]:
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             tree = ast.parse("".join(cell["source"]))
-            return {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
+            targets = [t for node in tree.body for t in getattr(node, "targets", [getattr(node, "target", None)])]
+            return {t.id for t in targets if isinstance(t, ast.Name)}
     return set()
 
 
@@ -192,6 +203,8 @@ def _papermill(path: Path, output: Path, parameters: dict) -> str | None:
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
+    except RuntimeError as error:  # the kernel died: killed for memory, say
+        return str(error)
     return None
 
 
@@ -292,7 +305,7 @@ def _site(home: Path, folder: Path) -> Path:
 @app.command()
 def verify(
     table: Annotated[str, typer.Argument(help="A table of results/, such as table1.")],
-    sample: Annotated[int, typer.Option(help="How many records to train again.")] = 5,
+    sample: Annotated[int, typer.Option(min=1, help="How many records to train again.")] = 5,
     seed: Annotated[int | None, typer.Option(help="Which records are drawn.")] = None,
     results: Annotated[Path | None, typer.Option(help="results/ by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -338,6 +351,8 @@ def scoreboard(
 ) -> None:
     """Every claim of the paper with its verdict."""
     figures = (build or report.home()) / "figures"
+    if not any(figures.glob("*_claims.csv")):
+        raise Failure(f"--build: {figures} holds no verdicts (NN_claims.csv); run the notebooks first")
     typer.echo(report.markdown_board(report.scoreboard(figures)) if markdown else _board_text(figures))
 
 

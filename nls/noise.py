@@ -102,6 +102,8 @@ def instance_dependent(x, labels, num_classes: int, noise_rate: float, seed: int
         if len(rows) == 0:
             continue
         score = x[rows] @ projection
+        if not np.isfinite(score).all():
+            raise ValueError("x: expected values of moderate size (standardise them), got projections that overflow")
         score[:, own] = -np.inf
         share = np.exp(score - score.max(axis=1, keepdims=True))
         probabilities[rows] = q[rows, None] * share / share.sum(axis=1, keepdims=True)
@@ -229,9 +231,9 @@ def _check_rows(name: str, rows, tolerance: float = 1e-5) -> np.ndarray:
     if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] < 2:
         raise ValueError(f"{name}: expected two dimensions, rows of at least 2 probabilities, got shape {array.shape}")
     array = array.astype(np.float64)
-    if np.isnan(array).any() or array.min() < 0:
-        value = np.nan if np.isnan(array).any() else array.min()
-        raise ValueError(f"{name}: expected probabilities of at least 0, got {value}")
+    if not array.min() >= -1e-9:  # also true of NaN; 1 − .9 − .1 is −3e-17
+        raise ValueError(f"{name}: expected probabilities of at least 0, got {array.min()}")
+    array = np.maximum(array, 0.0)
     total = array.sum(axis=1)
     worst = np.argmax(np.abs(total - 1))
     if not abs(total[worst] - 1) <= tolerance:

@@ -53,7 +53,7 @@ def check(what: str, see, expected, tolerance: float = 1e-12) -> bool:
 class Part:
     """One tested statement. Either paired `differences` over seeds (positive = as claimed), or a plain `ok`.
 
-    `protocol` says how it was measured; `note` is shown beside the result.
+    `protocol` says how it was measured; `note` is shown beside the result. `n` counts the seeds or cases of an `ok`.
     """
 
     claim: str
@@ -63,6 +63,10 @@ class Part:
     ok: bool | None = None
     n: int | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.differences is None) == (self.ok is None):
+            raise ValueError(f"{self.claim}, {self.statement}: expected either differences or ok, got both or neither")
 
 
 def paired(differences: Sequence[float]) -> dict:
@@ -107,7 +111,7 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
     tested = [p.differences is not None for p in parts]
     as_claimed = (table["mean"] > 0) & (table["p_holm"] < 0.05)
     table["holds"] = np.where(tested, as_claimed, [bool(p.ok) for p in parts])
-    single = table["n"].eq(1) & pd.Series(tested)
+    single = table["n"].eq(1)
     verdicts = {}
     for claim, rows_of in table.groupby("claim", sort=False):
         held = rows_of["holds"]
@@ -206,13 +210,14 @@ def chosen_on_noisy_labels(records: pd.DataFrame, keys: Sequence[str]) -> pd.Dat
 def rate_chosen_elsewhere(records: pd.DataFrame, rates: Sequence[float], measure: str = "best_test") -> pd.Series:
     """Per seed, `measure` of the best of `rates`, where best is the mean over the seeds of the other half.
 
-    Even seeds choose for odd ones and the other way round, so the choice is never scored on the seeds that made it,
-    and a longer list of rates is no advantage. `records` is one cell: a record per rate and seed.
+    Every other seed chooses for the rest and the other way round, so the choice is never scored on the seeds that made
+    it, and a longer list of rates is no advantage. (A single seed chooses for itself; its verdict is `one seed`.)
+    `records` is one cell: a record per rate and seed.
     """
     by_seed = records[records["rate"].isin(rates)].pivot(index="seed", columns="rate", values=measure)
     scored = []
-    for half in (0, 1):
-        mine, others = by_seed[by_seed.index % 2 == half], by_seed[by_seed.index % 2 != half]
+    for half in (0, 1) if len(by_seed) > 1 else (0,):
+        mine, others = by_seed.iloc[half::2], by_seed.iloc[1 - half :: 2]
         scored.append(mine[(others if len(others) else mine).mean().idxmax()])
     return pd.concat(scored).sort_index()
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from nls import batched, experiments, gls_loss, models
+from nls import backward_correction, batched, complementary_loss, experiments, gls_loss, models
 from nls.noise import symmetric
 
 RECIPE = experiments.MLPRecipe(width=32, lr=0.01, steps=60)
@@ -65,19 +66,33 @@ def test_a_model_of_the_stack_is_the_model_trained_alone(number):
 
 
 @pytest.mark.parametrize(
-    "loss", [batched.Loss("gls", -2.5), batched.Loss("blc", T=symmetric(3, 0.3)), batched.Loss("complementary")]
+    ("loss", "function"),
+    [
+        (batched.Loss("gls", -2.5), lambda z, y: gls_loss(z, y, -2.5)),
+        (batched.Loss("blc", T=symmetric(3, 0.3)), lambda z, y: backward_correction(z, y, symmetric(3, 0.3))),
+        (batched.Loss("complementary"), complementary_loss),
+    ],
 )
-def test_soft_labels_are_the_loss(loss):
+def test_soft_labels_are_the_loss(loss, function):
     """What a stack trains as one cross entropy against the loss that users import, in value and gradient."""
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 3, 40, generator=draw, dtype=torch.float64, requires_grad=True)
     y = torch.randint(3, (1, 40), generator=draw)
     rows = torch.arange(40)
     mine = batched.stack_loss([loss], y, 3)(logits, rows, logits, rows)
-    theirs = loss(logits[0].T, y[0], logits[0].T, y[0])
+    theirs = function(logits[0].T, y[0])
     assert mine.item() == pytest.approx(theirs.item(), abs=1e-6)  # the table of soft labels is float32
     gradients = [torch.autograd.grad(value, logits)[0] for value in (mine, theirs)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
+
+
+def test_initial_weights_do_not_depend_on_other_threads():
+    def weights(seed):
+        return batched.Stack(1, 40, 32, 2, seed).parameters[0].detach()
+
+    expected = [weights(seed) for seed in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(map(torch.equal, pool.map(weights, range(40)), expected))
 
 
 def test_models_of_a_seed_start_alike_and_seeds_do_not():

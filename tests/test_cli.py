@@ -52,7 +52,10 @@ def house(tmp_path, monkeypatch):
         (["run", "01", "-p", "NUMBR=4"], "-p: 01_good has no NUMBR; expected NUMBER, PROFILE"),
         (["run", "01", "-p", "NUMBER"], "-p: got 'NUMBER', expected NAME=VALUE"),
         (["run", "--update", "-p", "NUMBER=4"], "--update: rewrites the committed outputs"),
+        (["run", "--device", "mps"], "device: got 'mps', expected auto, cpu, cuda"),
         (["verify", "table9"], "table: got 'table9', expected one of table1"),
+        (["verify", "table1", "--sample", "0"], "--sample"),
+        (["verify", "table1", "--results", "nowhere"], "none of its 0 records can be verified"),
     ],
 )
 def test_refused_before_any_work(house, arguments, message):
@@ -133,8 +136,31 @@ def test_fetch_downloads_into_the_data_folder(tmp_path, monkeypatch):
 
 def test_scoreboard_lists_every_claim(tmp_path):
     code, output = call("scoreboard", "--build", tmp_path)
+    assert code == 2 and "holds no verdicts" in output
+    cli.report.conclude([cli.report.Part("thm1", "s", "p", ok=True)], "01", tmp_path / "figures")
+    code, output = call("scoreboard", "--build", tmp_path)
     assert code == 0
-    assert output.count("not tested") == len(cli.report.CLAIMS) + 1
+    assert output.count("not tested") == len(cli.report.CLAIMS)
+    assert "1 holds" in output
+
+
+def test_notebooks_are_found_by_number_name_or_path(house):
+    path = house / "notebooks" / "01_good.ipynb"
+    for wanted in ("01", "1", "01_good", "01_good.ipynb", str(path)):
+        chosen = cli._choose(house, [Path(wanted).stem.zfill(2)])
+        assert chosen == [path]
+
+
+@pytest.mark.slow
+def test_a_dead_kernel_or_an_unreadable_state_stops_nothing(house):
+    notebook = nbformat.read(house / "notebooks" / "01_good.ipynb", as_version=4)
+    notebook.cells[1].source = "import os; os._exit(1)"
+    nbformat.write(notebook, house / "notebooks" / "00_dead.ipynb")
+    code, output = call("run", "00", "01")
+    assert code == 1
+    assert "1 of 2 notebooks done" in output and "failed: 00_dead" in output
+    (house / "build" / "quick" / "state" / "01_good.json").write_text("")
+    assert "01_good" in call("run", "01")[1]
 
 
 def test_the_job_key_follows_what_it_depends_on(house):

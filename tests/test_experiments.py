@@ -53,6 +53,14 @@ def test_config_depends_on_every_field(field):
         assert dataclasses.replace(run, **{field: other}).config != run.config
 
 
+def test_equal_runs_have_equal_configs():
+    run = some("splice")[0]
+    for name, values in {"rate": (-8, -8.0, np.float64(-8)), "noise_rate": (0, 0.0, -0.0)}.items():
+        runs = [dataclasses.replace(run, **{name: v}) for v in values]
+        assert len({r.config for r in runs}) == len(set(runs)) == 1
+    assert table_runs("table1", "paper", np.arange(2)) == table_runs("table1", "paper", [0, 1])
+
+
 def test_config_is_the_same_in_another_process():
     run = some("splice")[0]
     code = "from nls.experiments import table_runs as t; print(t('table1', 'paper', [0])[0].config)"
@@ -113,6 +121,8 @@ def test_an_epoch_meets_every_row_at_most_once():
         ("table9", "quick", [0], "table: got 'table9', expected one of table1"),
         ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, paper"),
         ("table1", "quick", [], "seeds: got .*without any run"),
+        ("table1", "quick", [-1], "seed: expected an integer of at least 0, got -1"),
+        ("table1", "quick", [3, 3], r"seeds: got \[3, 3\], expected each seed once"),
     ],
 )
 def test_a_grid_that_is_not_there(table, profile, seeds, message):

@@ -431,3 +431,17 @@ GOOD, Y = symmetric(3, 0.2), [0, 1, 2]
 def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_instance_dependent_refuses_features_that_overflow():
+    with (
+        pytest.raises(ValueError, match="x: expected values of moderate size"),
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+        instance_dependent(np.full((30, 2), 1e308), np.arange(30) % 3, 3, 0.3, seed=0)
+
+
+def test_a_rounding_residue_in_t_is_no_negative_probability():
+    T = np.array([[0.9, 0.1, 1 - 0.9 - 0.1], [0, 1, 0], [0, 0, 1]])
+    assert T.min() < 0
+    assert set(corrupt(np.zeros(50, dtype=int), T, seed=0)) <= {0, 1}

@@ -71,6 +71,17 @@ def test_holm_counts_all_parts_of_a_notebook():
     assert verdicts(part(weak), *[part(NOTHING, claim="fig2")] * 40)["thm1"] == "does not"
 
 
+def test_one_seed_is_never_enough():
+    assert verdicts(Part("thm1", "s", "p", ok=True, n=1)) == {"thm1": "one seed"}
+    assert verdicts(Part("thm1", "s", "p", ok=True, n=None)) == {"thm1": "holds"}
+
+
+@pytest.mark.parametrize("both", [{}, {"ok": True, "differences": [1.0]}])
+def test_a_part_is_a_difference_or_a_threshold(both):
+    with pytest.raises(ValueError, match="expected either differences or ok"):
+        Part("thm1", "s", "p", **both)
+
+
 def test_unknown_claims_and_no_parts():
     with pytest.raises(ValueError, match=r"\['thm99'\] of 1 parts"):
         report.judge([part(UP, claim="thm99")])
@@ -126,6 +137,8 @@ def test_rate_chosen_elsewhere_never_scores_the_seeds_that_chose():
     rows = [{"rate": r, "seed": s, "best_test": float((r < 0) == (s % 2 == 0))} for r in (0.4, -1.0) for s in range(10)]
     # Each half's favourite is the other half's worst: chosen on other seeds, the score is 0; on its own it would be 1.
     assert report.rate_chosen_elsewhere(pd.DataFrame(rows), [0.4, -1.0]).tolist() == [0.0] * 10
+    odd = pd.DataFrame(rows).query("seed % 2 == 1").assign(best_test=lambda t: (t["seed"] % 4 == 1) == (t["rate"] < 0))
+    assert not report.rate_chosen_elsewhere(odd.astype({"best_test": float}), [0.4, -1.0]).any()
 
 
 def test_rate_position_shows_both_sides_alike():

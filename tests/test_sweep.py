@@ -1,5 +1,6 @@
 """Records: read back only by the run that made them, complete after any kill, never doubled."""
 
+import dataclasses
 import json
 import os
 import random
@@ -96,6 +97,14 @@ def test_a_record_of_another_recipe_or_other_data_is_not_used(tmp_path, referenc
     assert len(read(path)) == len(RUNS) + 1  # the stranger stays in the file
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", "12", "null", '"text"', '{"config": "a"}'])
+def test_json_that_is_no_record_names_the_line(tmp_path, line):
+    path = tmp_path / "two_dimensions.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 1: got .* expected a record"):
+        read(path)
+
+
 def test_a_torn_last_line_is_noticed_and_mended(tmp_path, reference):
     path = tmp_path / "two_dimensions.jsonl"
     path.write_bytes(reference.read_bytes()[:-40])
@@ -107,8 +116,13 @@ def test_a_torn_last_line_is_noticed_and_mended(tmp_path, reference):
     assert path.read_bytes().endswith(b"}\n")
 
 
-def test_a_complete_last_line_without_its_end_counts_as_torn_when_appending(tmp_path, reference):
+def test_a_complete_last_line_without_its_end_counts_as_torn(tmp_path, reference):
     path = tmp_path / "two_dimensions.jsonl"
+    lines = reference.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:16])[:-1])  # the first seed complete but for the last line end
+    with pytest.warns(UserWarning, match="torn"):
+        run(tmp_path)
+    assert comparable(path) == comparable(reference)
     path.write_bytes(reference.read_bytes()[:-1])
     append(path, read(reference))
     assert comparable(path) == comparable(reference)
@@ -119,7 +133,7 @@ def test_damage_in_the_middle_names_the_line(tmp_path, reference):
     path = tmp_path / "two_dimensions.jsonl"
     lines = reference.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:4], "garbage\n", *lines[4:]]))
-    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 5: got b'garbage', expected a JSON object"):
+    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 5: got b'garbage', expected a record"):
         read(path)
 
 
@@ -148,8 +162,8 @@ def test_an_error_in_training_keeps_what_is_recorded(tmp_path, monkeypatch):
 
 
 def test_values_that_are_no_numbers_become_null():
-    rounded = sweep._rounded({"nll": float("nan"), "ece": float("inf"), "last": 0.12345678, "diverged": True})
-    assert rounded == {"nll": None, "ece": None, "last": 0.123457, "diverged": True}
+    rounded = sweep._rounded({"nll": float("nan"), "ece": float("inf"), "last": 0.12345678, "diverged": True, "n": 3})
+    assert rounded == {"nll": None, "ece": None, "last": 0.123457, "diverged": True, "n": 3}
 
 
 # ---------------------------------------------------------------- faults
@@ -293,6 +307,21 @@ def test_verify_tolerates_other_hardware_within_limits(reference):
     assert sweep.compare(record, other)["ok"]
     assert not sweep.compare(record, {**other, "last": record["last"] + 0.06})["ok"]
     assert not sweep.compare(record, {**other, "device": record["device"]})["ok"]
+
+
+def test_verify_compares_every_measured_value(reference):
+    record = read(reference)[0]
+    for name in ("nll", "ece", "crossfit", "heldout"):
+        assert not sweep.compare(record, {**record, name: record[name] + 0.001})["ok"], name
+        assert not sweep.compare(record, {**record, name: None})["ok"], name
+    assert not sweep.compare({**record, "fresh_last": 0.9}, {**record, "fresh_last": 0.1})["ok"]
+    assert sweep.compare({**record, "nll": None}, {**record, "nll": None})["ok"]
+
+
+def test_equal_runs_are_one_run(tmp_path):
+    whole = dataclasses.replace(next(r for r in RUNS if r.rate == -8.0), rate=-8)
+    frame, groups = run(tmp_path, [whole])
+    assert groups == 1 and len(frame) == 1
 
 
 def test_verify_without_records(tmp_path):
