@@ -279,9 +279,9 @@ def _coloured(texts: list[str], values: np.ndarray, rates: Sequence[float]) -> l
     return [f'<b style="color:{rate_colour(r)}">{t}</b>' if r in best else t for t, r in zip(texts, rates, strict=True)]
 
 
-def html_table(frame: pd.DataFrame, caption: str = "", escape: bool = True) -> str:
+def html_table(frame: pd.DataFrame, caption: str = "", escape: bool = True, index: bool = True) -> str:
     """A plain HTML table with a caption, the same bytes every time."""
-    body = frame.to_html(border=0, escape=escape, na_rep="", sparsify=True, classes="nls", justify="center")
+    body = frame.to_html(border=0, escape=escape, index=index, na_rep="", classes="nls", justify="center")
     cap = f"<caption style='caption-side:top;text-align:left'>{html.escape(caption)}</caption>" if caption else ""
     return f'<div style="overflow-x:auto">{body.replace(">", ">" + cap, 1)}</div>'
 
@@ -297,7 +297,8 @@ def verdict_table(board: pd.DataFrame) -> str:
     """The scoreboard as HTML, verdicts coloured."""
     shown = board.map(lambda v: html.escape(str(v)))
     shown["verdict"] = [f'<b style="color:{VERDICTS[v]}">{v}</b>' for v in board["verdict"]]
-    return html_table(shown.set_index("claim"), escape=False)
+    table = html_table(shown, escape=False, index=False)
+    return table.replace("<td>", '<td style="text-align:left">').replace("<th>", '<th style="text-align:left">')
 
 
 def markdown_board(board: pd.DataFrame) -> str:
