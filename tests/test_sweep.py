@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -243,6 +242,8 @@ def test_a_full_disk_ends_in_one_line_and_leaves_whole_records(tmp_path, referen
     monkeypatch.setenv("NLS_TEST_ERROR", str(tmp_path / "error"))
     lines = reference.read_bytes().splitlines(keepends=True)
     limit = sum(map(len, lines[:20]))
+
+    import resource  # not on Windows
 
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
