@@ -220,12 +220,21 @@ def _fetch_cifar(name: str) -> Callable[[Path], None]:
     return fetch
 
 
+# Data set: file, key of the clean labels, and the keys of the human ones by the names used here.
 HUMAN_LABELS = {
-    "cifar10": ("CIFAR-10_human.pt", "clean_label", {"aggre": "aggre_label", "worse": "worse_label"}),
+    "cifar10": (
+        "CIFAR-10_human.pt",
+        "clean_label",
+        {
+            "aggre": "aggre_label",
+            "rand1": "random_label1",
+            "rand2": "random_label2",
+            "rand3": "random_label3",
+            "worse": "worse_label",
+        },
+    ),
     "cifar100": ("CIFAR-100_human.pt", "clean_label", {"fine": "noisy_label"}),
 }
-for _number in (1, 2, 3):
-    HUMAN_LABELS["cifar10"][2][f"rand{_number}"] = f"random_label{_number}"
 
 
 def human_labels(dataset: str, noise: str) -> np.ndarray:
