@@ -48,12 +48,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of one model of a stack: a name of `Run.method` with what that method needs."""
+    """The loss of one model: a name of `Run.method` with what that method needs."""
 
     method: str
     rate: float | None = None
     T: Any = None
     divergence: str | None = None
+    alpha: float = 1.0
+
+    @property
+    def peers(self) -> bool:
+        """Whether it needs a second, independent batch."""
+        return self.method in ("peer", "fdiv")
 
     def soft_labels(self, num_classes: int) -> np.ndarray | None:
         """(K, K) rows t_y for a loss that is linear in the label, ℓ(z, y) = −Σ_j t_y[j] log p_j; None for the others.
@@ -73,10 +79,16 @@ class Loss:
 
     def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
         match self.method:
+            case "gls":
+                return losses.gls_loss(logits, target, self.rate)
+            case "blc":
+                return losses.backward_correction(logits, target, self.T)
             case "flc":
                 return losses.forward_correction(logits, target, self.T)
+            case "complementary":
+                return losses.complementary_loss(logits, target)
             case "peer":
-                return losses.peer_loss(logits, target, peer_logits, peer_target)
+                return losses.peer_loss(logits, target, peer_logits, peer_target, self.alpha)
             case "fdiv":
                 return losses.f_divergence_loss(logits, target, peer_logits, peer_target, self.divergence)
         raise ValueError(f"method: got {self.method!r}, expected gls, blc, flc, complementary, peer or fdiv")
@@ -160,7 +172,7 @@ def train(
     stack = Stack(len(model_losses), x.shape[1], width, problem.num_classes, seed, device)
     optimizer = torch.optim.Adam(stack.parameters, lr=lr, fused=True)
     loss_of = stack_loss(model_losses, y, p.num_classes)
-    peers = _peer_order(order) if any(loss.method in ("peer", "fdiv") for loss in model_losses) else None
+    peers = _peer_order(order) if any(loss.peers for loss in model_losses) else None
 
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
     correct, heldout = [], []

@@ -54,6 +54,7 @@ class Source:
     obtain: str
     citation: str
     read: Callable[[], Raw]
+    num_classes: int = 2
     files: tuple[str, ...] = ()
     shipped: bool = True
 
@@ -319,6 +320,7 @@ SOURCES: dict[str, Source] = {
         citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, 1998, UCI Machine Learning "
         "Repository, https://doi.org/10.24432/C50P49",
         read=_read_digits,
+        num_classes=10,
     ),
     "cifar10": Source(
         title="CIFAR-10",
@@ -327,6 +329,7 @@ SOURCES: dict[str, Source] = {
         obtain="nls data --fetch cifar10 downloads it (170 MB).",
         citation=_KRIZHEVSKY,
         read=lambda: _torchvision_cifar("CIFAR10"),
+        num_classes=10,
         files=tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
         shipped=False,
         fetch=_fetch_cifar("CIFAR10"),
@@ -338,6 +341,7 @@ SOURCES: dict[str, Source] = {
         obtain="nls data --fetch cifar100 downloads it (169 MB).",
         citation=_KRIZHEVSKY,
         read=_read_cifar100,
+        num_classes=100,
         files=("cifar100.npz|cifar-100-python/train",),
         shipped=False,
         fetch=_fetch_cifar("CIFAR100"),

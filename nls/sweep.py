@@ -28,11 +28,13 @@ import torch
 from tqdm import tqdm
 
 from . import data
-from .experiments import TABLES, Run
+from .experiments import PROFILES, TABLES
 from .models import pick_device
+from .runs import Run
 from .theory import check_integer
 
 UNMEASURED = {f.name for f in dataclasses.fields(Run)} | {"config", "data", "versions", "device", "seconds", "diverged"}
+UNMEASURED |= {"lr", "test", "heldout_labels", "fit", "right", "wrong"}  # what an image record has beside the rest
 # On other hardware or versions; every other measured value 0.02. Last bits grow over a thousand steps: they move the
 # last evaluation, they decide which one noisy labels choose, and a network that memorises noise has no scale.
 TOLERANCE = {"last": 0.05, "noisy_val": 0.1, "ece": 0.1, "confidence": 0.1, "nll": math.inf}
@@ -89,9 +91,20 @@ def whole_group(run: Run) -> tuple[Run, ...]:
     stack, so this is what makes a record the same whenever it is trained.
     """
     table = TABLES[run.table]
+    if table.group(run) == run:
+        return (run,)
     listed = table.runs("smoke" if run.regime == "smoke" else "paper", [run.seed])
     group = tuple(r for r in listed if table.group(r) == table.group(run))
     return group if run in group else (run,)
+
+
+def stored(runs: Sequence[Run], results: Path | str) -> pd.DataFrame:
+    """Those records of `runs` that `results` holds, in their order, whether or not the data are on this machine."""
+    files = dict.fromkeys(run.table for run in runs)
+    found: dict = {}
+    for record in (r for table in files for r in read(Path(results) / f"{table}.jsonl")):
+        found.setdefault(record["config"], record)
+    return pd.DataFrame([found[run.config] for run in runs if run.config in found])
 
 
 def train_group(runs: Sequence[Run], device: str) -> list[dict]:
@@ -253,7 +266,9 @@ def verify(
     """
     check_integer("sample", sample, 1)
     records = index(read(Path(results) / f"{table}.jsonl"))
-    described = {(run.config, checksum(run.dataset)): run for run in _all_runs(table, records.values())}
+    there = {d: checksum(d) for d in {r["dataset"] for r in records.values()} if not data.SOURCES[d].missing()}
+    runs = _all_runs(table, records.values())
+    described = {(run.config, there[run.dataset]): run for run in runs if run.dataset in there}
     cheap = sorted(k for k, r in records.items() if k in described and r["seconds"] < CHEAP_SECONDS)
     if not cheap:
         raise ValueError(f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code")
@@ -279,4 +294,4 @@ def compare(record: dict, again: dict) -> dict:
 
 def _all_runs(table: str, records: Iterable[dict]) -> list[Run]:
     seeds = sorted({r["seed"] for r in records})
-    return [run for profile in ("smoke", "paper") for run in TABLES[table].runs(profile, seeds)]
+    return [run for profile in PROFILES for run in TABLES[table].runs(profile, seeds)]

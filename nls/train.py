@@ -5,6 +5,7 @@ loader. Everything random in an epoch comes from (seed, epoch), so an epoch-leve
 a run that was killed ends in the record of a run that was not.
 """
 
+import copy
 import os
 import time
 from collections.abc import Callable
@@ -19,15 +20,20 @@ from .metrics import accuracies, calibration
 
 PAD = 4  # pixels, as in the usual random crop
 EVALUATION_ROWS = 1000
+CONFIDENCE_BINS = 20
 
 LossOf = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # logits, target, peer logits, peer target
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training by SGD: `lrs` is the learning rate of every epoch."""
+    """A stretch of training by SGD: `lrs` is the learning rate of every epoch; no epochs, and it is an evaluation.
+
+    `steps` is the number of mini-batches of every epoch, drawn from all rows without replacement; by default all.
+    """
 
     lrs: tuple[float, ...]
+    steps: tuple[int, ...] | None = None
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -65,15 +71,32 @@ class History:
 
     correct: list[Tensor] = field(default_factory=list)  # bool (n,) each
     heldout: list[float] = field(default_factory=list)
+    fit: list[float] = field(default_factory=list)  # share of the noisy training labels that the epoch predicted
     logits: Tensor | None = None  # of the last finite evaluation on the test set
     diverged: bool = False
     seconds: float = 0.0
 
     def measured(self, y_test: Tensor) -> dict:
-        """The measured values of a record. A run that diverged keeps the accuracies up to there."""
-        found = accuracies(torch.stack(self.correct).cpu(), torch.tensor(self.heldout, dtype=torch.float64))
-        found |= calibration(self.logits.cpu(), y_test.cpu())
-        return {k: v.item() for k, v in found.items()} | {"diverged": self.diverged, "seconds": self.seconds}
+        """The measured values of a record. A run that diverged keeps the accuracies up to there.
+
+        Beside the four accuracies and the calibration: `test`, `heldout_labels` and `fit`, one value an evaluation, and
+        `right` and `wrong`, how many of the last evaluation's right and wrong predictions have a confidence in each of
+        20 bins of equal width.
+        """
+        if not self.correct:
+            raise ValueError("history: got no evaluation, expected at least one")
+        logits, y_test = self.logits.cpu(), y_test.cpu()
+        correct = torch.stack(self.correct).cpu()
+        found = accuracies(correct, torch.tensor(self.heldout, dtype=torch.float64)) | calibration(logits, y_test)
+        confidence, predicted = logits.double().softmax(-1).max(-1)
+        curves = {"test": correct.double().mean(1).tolist(), "heldout_labels": self.heldout, "fit": self.fit}
+        counts = {
+            name: torch.histc(confidence[rows], CONFIDENCE_BINS, 0, 1).int().tolist()
+            for name, rows in (("right", predicted == y_test), ("wrong", predicted != y_test))
+        }
+        curves = {name: [round(v, 4) for v in values] for name, values in curves.items()}
+        measured = {k: v.item() for k, v in found.items()} | {"diverged": self.diverged, "seconds": self.seconds}
+        return measured | curves | counts
 
 
 def crop_and_flip(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -113,12 +136,12 @@ def train(
     """Train `net` in place for one stage, evaluating after every epoch.
 
     `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after every epoch and
-    resumed from if it is there. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val"
+    resumed from if it is there; that of a finished run gives back its history and leaves `net` alone. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val"
     and at the "last" one. Stops at the first evaluation whose logits are not finite.
     """
     optimizer = torch.optim.SGD(
         net.parameters(),
-        lr=stage.lrs[0],
+        lr=max(stage.lrs, default=0.0),
         momentum=stage.momentum,
         nesterov=stage.nesterov,
         weight_decay=stage.weight_decay,
@@ -126,32 +149,39 @@ def train(
     history, first = History(), 0
     if checkpoint and checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
+        if "net" in state:
+            net.load_state_dict(state["net"])
+            optimizer.load_state_dict(state["optimizer"])
         history, first = History(**state["history"]), state["epoch"] + 1
-    if history.logits is None:
-        history.logits = evaluate(net, images, images.x_test, dtype)
+    beginning = copy.deepcopy(net.state_dict()) if not history.correct else None
+    if not stage.lrs:
+        _look(net, images, history, dtype, beginning)
     for epoch in range(first, len(stage.lrs)):
         if history.diverged:
             break
         started = time.perf_counter()
         optimizer.param_groups[0]["lr"] = stage.lrs[epoch]
-        _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers)
-        _look(net, images, history, dtype)
+        history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers))
+        _look(net, images, history, dtype, beginning)
         history.seconds += time.perf_counter() - started
         _keep(net, history, keep or {})
         if checkpoint:
-            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
-            save_checkpoint(checkpoint, state | {"history": vars(history)})
+            state = {"epoch": epoch, "history": vars(history)}
+            if epoch + 1 < len(stage.lrs):
+                state |= {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+            save_checkpoint(checkpoint, state)
     return history
 
 
-def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) -> None:
+def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) -> float:
+    """One epoch; the share of its noisy labels that the network predicted, each before the step that it was part of."""
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
     n, size = len(images.x), stage.batch_size
+    steps = min(stage.steps[epoch] if stage.steps else n // size, n // size)
+    right = torch.zeros((), dtype=torch.int64, device=images.x.device)
 
     def order() -> Tensor:
-        return torch.randperm(n, generator=generator)[: n // size * size].view(-1, size).to(images.x.device)
+        return torch.randperm(n, generator=generator)[: steps * size].view(-1, size).to(images.x.device)
 
     def forward(rows: Tensor) -> Tensor:
         x = images.x[rows]
@@ -167,15 +197,18 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) ->
         optimizer.zero_grad(set_to_none=True)
         loss_of(logits.float(), images.y[rows], peer_logits.float(), images.y[peer_y]).backward()
         optimizer.step()
+        right += (logits.argmax(1) == images.y[rows]).sum()
+    return right.item() / max(steps * size, 1)
 
 
-def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype) -> None:
+def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype, beginning: dict | None) -> None:
     logits = evaluate(net, images, images.x_test, dtype)
     if not logits.isfinite().all():
         history.diverged = True
         if history.correct:
             return
-        logits = history.logits  # of the network that the stage began with
+        net.load_state_dict(beginning)  # what a run reports that is dead at its first evaluation
+        logits = evaluate(net, images, images.x_test, dtype)
     history.logits = logits
     history.correct.append((logits.argmax(1) == images.y_test).cpu())
     val = evaluate(net, images, images.x_val, dtype).argmax(1) == images.y_val

@@ -1,0 +1,165 @@
+"""Image runs: the data of a seed, the warm-up by cross entropy that all its runs share, and the run's own loss after it.
+
+A warm-up is trained once per data set, noise and seed, and kept with three of its epochs' weights in the checkpoint
+folder: whatever starts from it, on this machine or after a kill, finds it there.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import data, models
+from .batched import INITIALISING, Loss
+from .noise import asymmetric, corrupt, estimate_transition, symmetric, transition_matrix
+from .runs import BATCHES, INIT, NOISE, SPLIT, Run, stream
+from .train import History, Images, Stage, evaluate, load_checkpoint, train
+
+HUMAN_NOISE = tuple(name for _, _, names in data.HUMAN_LABELS.values() for name in names)
+STARTS = ("best_test", "noisy_val", "last")
+# The swaps of the official code, and the usual map of Patrini et al. 2017: truck to automobile, bird to airplane, deer
+# to horse, cat to dog and back.
+TWO_WAY = [(a, b) for pair in ((9, 1), (2, 0), (4, 7), (3, 5), (6, 8)) for a, b in (pair, pair[::-1])]
+ONE_WAY = [(9, 1), (2, 0), (4, 7), (3, 5), (5, 3)]
+# Mean and standard deviation of the training pixels of each channel, from 0 to 255.
+SCALE = {
+    "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+    "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+    "digits": ((77.0,) * 3, (94.0,) * 3),
+}
+
+
+def checkpoints() -> Path:
+    """Where warm-ups are kept: the environment variable NLS_CHECKPOINTS, else ~/.cache/nls/checkpoints."""
+    return Path(os.environ.get("NLS_CHECKPOINTS") or "~/.cache/nls/checkpoints").expanduser()
+
+
+def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
+    """The training labels of a run, in the data set's order. Synthetic noise is drawn anew for every seed."""
+    if run.noise in HUMAN_NOISE:
+        return data.human_labels(run.dataset, run.noise)
+    match run.noise:
+        case "symmetric":
+            T = symmetric(num_classes, run.noise_rate)
+        case "asymmetric":
+            T = asymmetric(num_classes, run.noise_rate, TWO_WAY)
+        case "asymmetric_oneway":
+            T = asymmetric(num_classes, run.noise_rate, ONE_WAY)
+        case _:
+            known = ", ".join(("symmetric", "asymmetric", "asymmetric_oneway", *HUMAN_NOISE))
+            raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
+    return corrupt(y, T, seed=int(stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What the runs of one label set and seed share: images on the device, clean labels of the same training rows."""
+
+    images: Images
+    y_clean: np.ndarray
+    num_classes: int
+    checksum: str
+
+
+def problem(run: Run, device: torch.device) -> Problem:
+    """The data of a run: a seed draws which rows are held out (with their noisy labels) and, if fewer, which are used."""
+    recipe = dataclasses.replace(run.recipe, network="", warmup=Stage(()), stage=None)
+    only = {"table": "", "regime": "", "method": "", "rate": None, "variant": None, "start": ""}
+    return _problem(dataclasses.replace(run, recipe=recipe, **only), device)
+
+
+@lru_cache(maxsize=1)
+def _problem(run: Run, device: torch.device) -> Problem:
+    d = data.load(run.dataset)
+    noisy = noisy_labels(run, d.y_train, d.num_classes)
+    order = stream(run.seed, SPLIT).permutation(len(d.y_train))[: run.recipe.rows]
+    held, kept = np.split(order, [round(run.recipe.heldout_fraction * len(order))])
+    labels = [torch.from_numpy(y) for y in (noisy[kept], noisy[held], d.y_test)]
+    pixels = [as_images(run.dataset, x) for x in (d.x_train[kept], d.x_train[held], d.x_test)]
+    parts = [tensor for pair in zip(pixels, labels, strict=True) for tensor in pair]
+    scale = [torch.tensor(values) for values in SCALE[run.dataset]]
+    return Problem(Images(*parts, *scale).to(device), d.y_train[kept], d.num_classes, d.checksum)
+
+
+def as_images(dataset: str, x: np.ndarray) -> Tensor:
+    """(N, H, W, 3) bytes as (N, 3, H, W); digits, 8 × 8 with values to 16, enlarged to 32 × 32 bytes in three channels."""
+    if dataset == "digits":
+        x = np.minimum(x.astype(np.uint8) * 16, 255).astype(np.uint8)
+        x = np.repeat(x.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
+    return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
+
+
+def network(run: Run, num_classes: int, device: torch.device) -> nn.Module:
+    """The run's network at the initial weights of its seed."""
+    with INITIALISING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
+        return getattr(models, run.recipe.network)(num_classes).to(device)
+
+
+def warm_up_of(run: Run) -> Run:
+    """The run from scratch by plain cross entropy whose checkpoints `run` starts from."""
+    recipe = dataclasses.replace(run.recipe, stage=None)
+    return dataclasses.replace(run, method="gls", rate=0.0, variant=None, start="scratch", recipe=recipe)
+
+
+def folder_of(run: Run, checksum: str) -> Path:
+    """The checkpoint folder of the warm-up that belongs to a run."""
+    return checkpoints() / f"{warm_up_of(run).config}-{checksum}"
+
+
+def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
+    """Train one run (and first its warm-up, where the checkpoint folder lacks it); its history and its network.
+
+    A run that was killed goes on after its last epoch. The network of a run that had already ended is the start's.
+    """
+    p = problem(run, device)
+    net, folder = network(run, p.num_classes, device), folder_of(run, p.checksum)
+    folder.mkdir(parents=True, exist_ok=True)
+    if run.start == "scratch":
+        with filelock.FileLock(folder / f"{run.config}.lock"):
+            keep = {start: folder / f"{start}.pt" for start in STARTS} if run == warm_up_of(run) else None
+            return _train(run, net, p, folder / f"{run.config}.pt", keep), net
+    if run.start not in STARTS:
+        raise ValueError(f"start: got {run.start!r}, expected scratch, {', '.join(STARTS)}")
+    warm = fit(warm_up_of(run), device)[0]
+    net.load_state_dict(load_checkpoint(folder / f"{run.start}.pt")["net"])
+    # Two starts may be one epoch, and then their runs are one: the checkpoint is named after the epoch.
+    once = dataclasses.replace(run, start=str(epoch_of(run.start, warm)))
+    history = _train(run, net, p, folder / f"{once.config}.pt", None)
+    return dataclasses.replace(history, seconds=history.seconds + warm.seconds), net
+
+
+def epoch_of(start: str, warm: History) -> int:
+    """The epoch, counted from 0, at which a warm-up's weights were kept; ties to the earlier."""
+    scores = {"best_test": [c.double().mean().item() for c in warm.correct], "noisy_val": warm.heldout}
+    return int(np.argmax(scores[start])) if start in scores else len(warm.correct) - 1
+
+
+def _train(run: Run, net: nn.Module, p: Problem, checkpoint: Path, keep: dict[str, Path] | None) -> History:
+    stage = run.recipe.stage or run.recipe.warmup
+    loss = loss_of(run, net, p)
+    seed = int(stream(run.seed, BATCHES, int(run.start != "scratch")).integers(2**31))
+    return train(net, p.images, loss, stage, seed=seed, peers=loss.peers, checkpoint=checkpoint, keep=keep)
+
+
+def loss_of(run: Run, net: nn.Module, p: Problem) -> Loss:
+    """The run's loss. An estimated T is Patrini's, from the predictions of the network that the run starts from."""
+    T = None
+    if run.variant == "true T":
+        T = transition_matrix(p.y_clean, p.images.y.cpu().numpy(), p.num_classes)
+    elif run.variant == "estimated T":
+        logits = evaluate(net, p.images, p.images.x, torch.bfloat16)
+        T = estimate_transition(logits.double().softmax(1), filter_outliers=p.num_classes <= 10)
+    alpha = float(run.variant.removeprefix("alpha ")) if run.method == "peer" else 1.0
+    return Loss(run.method, run.rate, T, run.variant if run.method == "fdiv" else None, alpha)
+
+
+def train_images(runs: Sequence[Run], device: torch.device) -> list[dict]:
+    """What is measured of each run, in the order of the runs."""
+    return [fit(run, device)[0].measured(problem(run, device).images.y_test) for run in runs]
