@@ -79,8 +79,8 @@ IMAGE_RECIPES = {
     ),
     "small": ImageRecipe(
         network="small_cnn",
-        warmup=Stage((0.05,) * 8 + (0.01,) * 6 + (0.002,) * 6, None, 0.9, True, batch_size=256, augment=False),
-        stage=Stage((4e-4,) * 3, (11, 22, 55), 0.9, True, weight_decay=1e-4, batch_size=256, augment=False),
+        warmup=Stage((0.05,) * 4 + (0.01,) * 8 + (0.002,) * 8, None, 0.9, True, batch_size=256, augment=False),
+        stage=Stage((4e-4,) * 4, (6, 12, 24, 46), 0.9, True, weight_decay=1e-4, batch_size=256, augment=False),
     ),
     "quick": ImageRecipe(
         network="small_cnn",
