@@ -24,16 +24,17 @@ from multiprocessing import get_context
 
 import torch
 
-from nls import experiments, gls_loss, metrics, models, sweep
+from nls import experiments, gls_loss, metrics, mlps, models, sweep
+from nls.runs import INIT, stream
 
 GOAL = 10
 
 
 def alone(run: experiments.Run) -> dict:
     """Train one network the usual way and measure what its record holds; and the seconds it took."""
-    problem = experiments.problem([run])
+    problem = mlps.problem([run])
     started = time.perf_counter()
-    torch.manual_seed(int(experiments.stream(run.seed, experiments.INIT).integers(2**31)))
+    torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
     net = models.mlp(problem.x.shape[1], (run.recipe.width, run.recipe.width), problem.num_classes)
     optimizer = torch.optim.Adam(net.parameters(), lr=run.recipe.lr)
     correct, heldout, best, kept = [], [], {}, {}

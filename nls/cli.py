@@ -339,6 +339,7 @@ def show_data(
     for name, source in data.SOURCES.items():
         missing = source.missing()
         there = f"no, missing {', '.join(missing)}" if missing else f"yes, checksum {data.load(name).checksum}"
+        there += f"; {source.state()}" if source.state and not missing else ""
         typer.echo(f"{name}: {source.title}\n  {source.contents}\n  there: {there}\n  licence: {source.licence}")
         typer.echo(f"  {source.obtain}\n  cite: {source.citation}\n")
     typer.echo(f"Folder of downloaded data (NLS_DATA): {data.data_dir() or 'none'}")

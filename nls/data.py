@@ -4,10 +4,12 @@ Every raw row occurs once over train and test, with labels 0 ... K-1. Balancing,
 scaling and label noise belong to the experiment, so that they are written down there.
 """
 
+import csv
 import hashlib
+import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .noise import check_labels, check_seed
+from .noise import check_labels, check_seed, corrupt
 from .theory import check_integer
 
 ASSETS = Path(__file__).parent / "assets"
@@ -59,6 +61,7 @@ class Source:
     shipped: bool = True
 
     fetch: Callable[[Path], None] | None = None
+    state: Callable[[], str] | None = None  # what `nls data` says of the files that are there
 
     def missing(self) -> list[str]:
         """Names of the files that are not there; empty means that `load` can run. `a|b` means that either will do."""
@@ -91,11 +94,18 @@ def load(name: str, seed: int = 0) -> Dataset:
 
 
 def checksum(*arrays: np.ndarray) -> str:
-    """First 16 hex digits of the SHA-256 of the arrays' dtypes, shapes and values, the same on every platform."""
+    """First 16 hex digits of the SHA-256 of the arrays' dtypes, shapes and values, the same on every platform.
+
+    Arrays of Python objects are refused unless all are `str`.
+    """
     digest = hashlib.sha256()
     for array in map(np.asarray, arrays):
         if array.dtype.hasobject:
-            raise TypeError(f"arrays: expected a fixed-size dtype, got {array.dtype}, whose bytes are addresses")
+            if not all(isinstance(value, str) for value in array.flat):
+                raise TypeError(f"arrays: expected a fixed-size dtype or text, got {array.dtype}")
+            text = [value.encode() for value in array.flat]
+            digest.update(f"text{array.shape}{[len(t) for t in text]}".encode() + b"".join(text))
+            continue
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(array.tobytes())
@@ -114,6 +124,11 @@ def data_dir() -> Path | None:
     if named:
         raise ValueError(f"NLS_DATA: expected an existing folder, got {named!r}")
     return None
+
+
+def cache_dir() -> Path:
+    """Where warm-ups and text features are kept: the environment variable NLS_CACHE, else ~/.cache/nls."""
+    return Path(os.environ.get("NLS_CACHE") or "~/.cache/nls").expanduser()
 
 
 def twonorm_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,6 +202,31 @@ def _read_splice() -> Raw:
     return Raw(x, np.array([label != "N" for _, label in lines], dtype=np.int64), 2)
 
 
+# A made text set, for where AG News is not: words of four topics, and words that any topic uses.
+TOPIC_WORDS = (
+    "minister election troops border treaty parliament embassy ceasefire protest president refugees coalition",
+    "striker final coach season penalty champion league medal tournament goal injury defeat",
+    "shares profit merger quarter investors earnings oil bank retailer forecast dollar bid",
+    "software satellite browser researchers chip virus telescope server wireless gene probe patch",
+)
+COMMON_WORDS = "new says report after first year over plan team group lead talks deal set next move week rise two win"
+HEADLINES, HEADLINES_SEED = 3000, 2022
+# Rows World, Sports, Business, Sci/Tech: how people labelled AG News (NoisyAG-News), to two decimals.
+HUMAN_TEXT_T = ((0.90, 0.04, 0.04, 0.02), (0.04, 0.94, 0.01, 0.0), (0.20, 0.0, 0.74, 0.06), (0.19, 0.01, 0.18, 0.62))
+
+
+def _read_headlines() -> Raw:
+    rng = np.random.RandomState(HEADLINES_SEED)
+    topics, common = [words.split() for words in TOPIC_WORDS], COMMON_WORDS.split()
+    y = rng.randint(4, size=HEADLINES)
+    x = []
+    for label in y:
+        lists = [topics[label], common, topics[rng.randint(4)]]  # the third is any topic, its own included
+        chosen = rng.choice(3, size=rng.randint(5, 11), p=(0.25, 0.6, 0.15))
+        x.append(" ".join(lists[which][rng.randint(len(lists[which]))] for which in chosen))
+    return Raw(np.array(x, dtype=object), y.astype(np.int64), 4)
+
+
 def _torchvision_cifar(name: str) -> Raw:
     """CIFAR-10 or CIFAR-100 as their publisher's pickles, whose MD5 torchvision checks before it opens them."""
     from torchvision import datasets
@@ -221,6 +261,94 @@ def _fetch_cifar(name: str) -> Callable[[Path], None]:
     return fetch
 
 
+AG_NEWS = "ag_news_csv"
+AG_NEWS_URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv/"
+AG_NEWS_MD5 = {"train.csv": "b1a00f826fdfbd249f79597b59e1dc12", "test.csv": "d52ea96a97a2d943681189a97654912d"}
+AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
+
+
+def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file without a header, with the number of the line on which each ends, counted from 1."""
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, row {line}: expected UTF-8, got the byte {raw[error.start]:#04x}") from error
+    if not text.strip():
+        raise ValueError(f"{path}: expected rows of {columns} columns, got an empty file")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            if len(row) != columns:
+                raise ValueError(f"{path}, row {reader.line_num}: expected {columns} columns, got {len(row)}")
+            yield reader.line_num, row
+    except csv.Error as error:
+        line = reader.line_num
+        raise ValueError(f"{path}, row {line}: expected quoted csv, got {error}; is the file cut off?") from error
+
+
+def _label(path: Path, line: int, text: str, first: int, last: int) -> int:
+    if not text.isdecimal() or not first <= int(text) <= last:
+        raise ValueError(f"{path}, row {line}: expected a label from {first} to {last}, got {text[:20]!r}")
+    return int(text) - first
+
+
+def _ag_news(part: str) -> tuple[list[str], list[int]]:
+    path = data_dir() / AG_NEWS / part
+    rows = [(f"{title} {text}".strip(), _label(path, n, label, 1, 4)) for n, (label, title, text) in _rows(path, 3)]
+    return [x for x, _ in rows], [y for _, y in rows]
+
+
+def _read_ag_news() -> Raw:
+    (x, y), (x_test, y_test) = _ag_news("train.csv"), _ag_news("test.csv")
+    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), 4, len(y_test))
+
+
+def _noisy_ag_news() -> tuple[list[str], list[int], list[int]]:
+    """Texts, true labels and human labels."""
+    path = data_dir() / "noisy_ag_news" / "train.csv"
+    rows = _rows(path, 3)
+    if (head := next(rows)[1]) != ["noisy_label", "clean_label", "text"]:
+        raise ValueError(f"{path}, row 1: expected the heads noisy_label, clean_label, text, got {', '.join(head)}")
+    kept = [(x, _label(path, n, clean, 0, 3), _label(path, n, noisy, 0, 3)) for n, (noisy, clean, x) in rows]
+    if not kept:
+        raise ValueError(f"{path}: expected rows after the heads, got none")
+    return tuple(list(column) for column in zip(*kept, strict=True))
+
+
+def _read_noisy_ag_news() -> Raw:
+    x, y, _ = _noisy_ag_news()
+    x_test, y_test = _ag_news("test.csv")
+    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), 4, len(y_test))
+
+
+def _fetch_ag_news(folder: Path) -> None:
+    from torchvision.datasets.utils import download_url
+
+    for name, md5 in AG_NEWS_MD5.items():
+        download_url(AG_NEWS_URL + name, folder / AG_NEWS, name, md5)
+
+
+def _ag_news_state() -> str:
+    """Whether the files are the publisher's; a part of the training set is welcome, and said to be one."""
+    said = []
+    for name, md5 in AG_NEWS_MD5.items():
+        path = data_dir() / AG_NEWS / name
+        same = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
+        rows = sum(1 for _ in _rows(path, 3))
+        said.append(f"{name} has {rows:,} rows and is {'' if same else 'not '}the publisher's file")
+    return "; ".join(said)
+
+
+CIFAR100_CLASSES = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
+maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
+plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm""".split()
+
 # Data set: file, key of the clean labels, and the keys of the human ones by the names used here.
 HUMAN_LABELS = {
     "cifar10": (
@@ -239,14 +367,21 @@ HUMAN_LABELS = {
 
 
 def human_labels(dataset: str, noise: str) -> np.ndarray:
-    """Human labels of the training images (CIFAR-N), int64 (50000,), in the order of `load(dataset)`.
+    """Human labels of the training rows, int64 (N,), in the order of `load(dataset)`.
 
-    noise is aggre, rand1, rand2, rand3 or worse for cifar10, fine for cifar100. The official files are opened without
-    running anything that they contain, and refused if they are damaged, of another length, or in another order than
-    the images. CIFAR-N (Wei et al. 2022) may be used for non-commercial purposes only (CC BY-NC 4.0).
+    noise is human for noisy_ag_news and, made, for headlines; aggre, rand1, rand2, rand3 or worse for cifar10; fine for
+    cifar100. The official files of CIFAR-N are opened without running anything that they contain, and refused if they
+    are damaged, of another length, or in another order than the images. CIFAR-N (Wei et al. 2022) may be used for
+    non-commercial purposes only (CC BY-NC 4.0).
     """
+    if (dataset, noise) == ("noisy_ag_news", "human"):
+        load(dataset)  # says what is missing
+        return np.array(_noisy_ag_news()[2])
+    if (dataset, noise) == ("headlines", "human"):  # made, too: class by class as people label AG News
+        T = np.array(HUMAN_TEXT_T)
+        return corrupt(load(dataset).y_train, T / T.sum(1, keepdims=True), seed=0)
     if dataset not in HUMAN_LABELS or noise not in HUMAN_LABELS[dataset][2]:
-        known = [f"{d} {n}" for d, (_, _, names) in HUMAN_LABELS.items() for n in names]
+        known = [f"{d} {n}" for d, (_, _, names) in HUMAN_LABELS.items() for n in names] + ["noisy_ag_news human"]
         raise ValueError(f"noise: expected one of {', '.join(known)}, got {dataset} {noise}")
     name, clean_key, keys = HUMAN_LABELS[dataset]
     folder = data_dir()
@@ -345,5 +480,40 @@ SOURCES: dict[str, Source] = {
         files=("cifar100.npz|cifar-100-python/train",),
         shipped=False,
         fetch=_fetch_cifar("CIFAR100"),
+    ),
+    "headlines": Source(
+        title="Made headlines",
+        contents="3,000 lines of five to ten words on four topics; no official test part",
+        licence="none needed, generated here",
+        obtain="It is generated by this package, to show the text notebooks where AG News is absent.",
+        citation="this project",
+        read=_read_headlines,
+        num_classes=4,
+    ),
+    "ag_news": Source(
+        title="AG News",
+        contents="127,600 news items, title and description, four classes; official test part of 7,600",
+        licence="for research; see the publisher, http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html",
+        obtain="nls data --fetch ag_news downloads train.csv and test.csv (31 MB). A part of train.csv will do.",
+        citation="X. Zhang, J. Zhao, Y. LeCun, Character-level convolutional networks for text classification, "
+        "NeurIPS 2015",
+        read=_read_ag_news,
+        num_classes=4,
+        files=tuple(f"{AG_NEWS}/{name}" for name in AG_NEWS_MD5),
+        shipped=False,
+        fetch=_fetch_ag_news,
+        state=_ag_news_state,
+    ),
+    "noisy_ag_news": Source(
+        title="NoisyAG-News",
+        contents="9,998 AG News items with one label by people and the true one; tested on AG News' official test part",
+        licence="MIT (the repository); the texts as AG News",
+        obtain="Get it from https://github.com/hhf-hd/NoisyAG-News, as noisy_ag_news/train.csv with the columns "
+        f"noisy_label, clean_label (0 to 3) and text, and {AG_NEWS}/test.csv by nls data --fetch ag_news.",
+        citation="NoisyAG-News, 2024, https://github.com/hhf-hd/NoisyAG-News",
+        read=_read_noisy_ag_news,
+        num_classes=4,
+        files=("noisy_ag_news/train.csv", f"{AG_NEWS}/test.csv"),
+        shipped=False,
     ),
 }

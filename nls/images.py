@@ -1,11 +1,10 @@
-"""Image runs: the data of a seed, the warm-up by cross entropy that all its runs share, and the run's own loss after it.
+"""Image runs: the data of a seed, the warm-up by cross entropy that its runs share, and the run's own loss after it.
 
 A warm-up is trained once per data set, noise and seed, and kept with three of its epochs' weights in the checkpoint
 folder: whatever starts from it, on this machine or after a kill, finds it there.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -36,8 +35,8 @@ SCALE = {
 
 
 def checkpoints() -> Path:
-    """Where warm-ups are kept: the environment variable NLS_CHECKPOINTS, else ~/.cache/nls/checkpoints."""
-    return Path(os.environ.get("NLS_CHECKPOINTS") or "~/.cache/nls/checkpoints").expanduser()
+    """The folder of the warm-ups."""
+    return data.cache_dir() / "checkpoints"
 
 
 def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
@@ -68,7 +67,7 @@ class Problem:
 
 
 def problem(run: Run, device: torch.device) -> Problem:
-    """The data of a run: a seed draws which rows are held out (with their noisy labels) and, if fewer, which are used."""
+    """The data of a run: a seed draws which rows are held out (with noisy labels) and, if fewer, which are used."""
     recipe = dataclasses.replace(run.recipe, network="", warmup=Stage(()), stage=None)
     only = {"table": "", "regime": "", "method": "", "rate": None, "variant": None, "start": ""}
     return _problem(dataclasses.replace(run, recipe=recipe, **only), device)
@@ -88,7 +87,7 @@ def _problem(run: Run, device: torch.device) -> Problem:
 
 
 def as_images(dataset: str, x: np.ndarray) -> Tensor:
-    """(N, H, W, 3) bytes as (N, 3, H, W); digits, 8 × 8 with values to 16, enlarged to 32 × 32 bytes in three channels."""
+    """(N, H, W, 3) bytes as (N, 3, H, W); digits, 8 × 8 with values to 16, enlarged to 32 × 32 in three channels."""
     if dataset == "digits":
         x = np.minimum(x.astype(np.uint8) * 16, 255).astype(np.uint8)
         x = np.repeat(x.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)

@@ -122,13 +122,17 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
 
 
 def lines(judged: pd.DataFrame) -> str:
-    """The judged parts as text, a claim a paragraph: what notebooks print and what is compared in tests."""
+    """The judged parts as text, a claim a paragraph: what notebooks print and what is compared in tests.
+
+    With one seed nothing is tested; (+) and (-) then only say whether the difference has the claimed sign.
+    """
     known, out = {c.id: c for c in CLAIMS}, []
     for claim, rows in judged.groupby("claim", sort=False):
         c = known[claim]
         out.append(f"{rows['verdict'].iloc[0].upper()}: {c.text} ({c.source})")
         for row in rows.itertuples():
-            out.append(f"  {'yes' if row.holds else 'no ':3}  {row.statement} [{row.protocol}]{_numbers(row)}")
+            mark = ("(+)" if row.holds or row.mean > 0 else "(-)") if row.n == 1 else "yes" if row.holds else "no "
+            out.append(f"  {mark}  {row.statement} [{row.protocol}]{_numbers(row)}")
     return "\n".join(out)
 
 
@@ -173,13 +177,20 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
                 "claim": c.text,
                 "source": c.source,
                 "verdict": parts["verdict"].iloc[0] if tested else "not tested",
-                "parts": f"{parts['holds'].sum()}/{len(parts)}" if tested else "",
+                "parts": _parts(parts) if tested else "",
                 "n": f"{n.min():.0f}" if len(n) else "",
                 "protocol": "; ".join(dict.fromkeys(parts["protocol"])) if tested else "",
                 "notebook": c.notebook,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _parts(parts: pd.DataFrame) -> str:
+    """How many parts hold; with one seed how many have the claimed sign."""
+    if parts["verdict"].iloc[0] != "one seed":
+        return f"{parts['holds'].sum()}/{len(parts)}"
+    return f"{(parts['holds'] | (parts['mean'] > 0)).sum()}/{len(parts)} in sign"
 
 
 # ---------------------------------------------------------------- tables
@@ -241,36 +252,38 @@ def rate_table(
     measures: Sequence[str],
     caption: str,
     last_row: dict | None = None,
+    column: str = "noise_rate",
 ) -> str:
-    """HTML: a row per rate, a group of columns per noise rate with the paper's number and ours in per cent.
+    """HTML: a row per rate, a group of columns per value of `column` with the paper's number and ours in per cent.
 
     Ours is mean ± sd over seeds. In every column the best two rates (and ties) are bold and coloured as in the paper,
     green for a negative rate, red for a positive one. `last_row` maps (noise rate, measure) to text for a final row.
     """
-    means = summary(records, ["rate", "noise_rate"], measures)
+    means = summary(records, ["rate", column], measures)
     rates = sorted(records["rate"].unique(), reverse=True)
-    noise = sorted(records["noise_rate"].unique())
-    theirs = None if printed is None else printed.pivot(index="rate", columns="noise_rate", values="accuracy")
+    noise = sorted(records[column].unique()) if column == "noise_rate" else list(records[column].unique())
+    theirs = None if printed is None else printed.pivot(index="rate", columns=column, values="accuracy")
     heads = (["paper"] if theirs is not None else []) + [PROTOCOLS.get(m, m) for m in measures]
     columns, cells = [], []
     for eps in noise:
         for head in heads:
             measure = None if head == "paper" else measures[heads.index(head) - (theirs is not None)]
-            values = theirs[eps].reindex(rates) if measure is None else means[measure, "mean"].xs(eps, level=1)[rates]
-            texts = [f"{v * 100:.1f}" for v in values]
+            ours = None if measure is None else means[measure, "mean"].xs(eps, level=1).reindex(rates)
+            values = ours if measure else theirs[eps].reindex(rates) if eps in theirs else pd.Series(index=rates)
+            texts = ["" if np.isnan(v) else f"{v * 100:.1f}" for v in values]
             if measure is not None:
-                sds = means[measure, "sd"].xs(eps, level=1)[rates]
+                sds = means[measure, "sd"].xs(eps, level=1).reindex(rates)
                 texts = [
                     t if np.isnan(s) else f"{t}\u00a0±\u00a0{s * 100:.1f}" for t, s in zip(texts, sds, strict=True)
                 ]
-            columns.append((f"ε = {eps:g}", head))
+            columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, head))
             cells.append(_coloured(texts, values.to_numpy(), rates))
             if last_row is not None:
                 cells[-1].append(last_row.get((eps, measure or "paper"), ""))
     index = [f"r = {r:g}" for r in rates] + ([last_row["label"]] if last_row is not None else [])
     frame = pd.DataFrame(dict(enumerate(cells)), index=index)
     frame.columns = pd.MultiIndex.from_tuples(columns)
-    n = int(means[measures[0], "n"].min())
+    n = " to ".join(str(int(v)) for v in dict.fromkeys(means[measures[0], "n"].agg(["min", "max"])))
     return html_table(frame, f"{caption} Per cent, mean ± sd, n = {n}.", escape=False)
 
 

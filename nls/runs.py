@@ -6,9 +6,11 @@ A `Run`'s `config` is a hash of all of it, so a record can only ever be read bac
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from .train import Stage
 
@@ -30,6 +32,14 @@ class MLPRecipe:
     draws: tuple[int, int] | None = None  # training and test rows, where every seed draws its own
     fresh_draws: int = 0  # further clean rows to score on, where the generator is known
     version: int = 2  # raised when the code changes what this recipe trains, if only in the last bits
+
+
+@dataclass(frozen=True)
+class TextRecipe(MLPRecipe):
+    """The same on fixed features of documents, with the publisher's test part."""
+
+    encoder: str = "lsa"  # a name of `texts.ENCODERS`
+    rows: int | None = None  # training rows, the held-out ones included; all by default
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,23 @@ class Run:
         """The identifying keys of the record; `data` is added where the data are read."""
         keys = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "recipe"}
         keys["config"] = self.config
-        return keys | ({"lr": self.recipe.lr} if isinstance(self.recipe, ImageRecipe) else {})
+        if isinstance(self.recipe, ImageRecipe):
+            keys["lr"] = self.recipe.lr
+        if isinstance(self.recipe, TextRecipe):
+            keys["encoder"] = self.recipe.encoder
+        return keys
 
 
 def stream(seed: int, purpose: int, extra: int = 0) -> np.random.Generator:
     """An independent generator for each purpose of a seed."""
     return np.random.default_rng((seed, purpose, extra))
+
+
+def batch_order(num_rows: int, recipe: MLPRecipe, seed: int) -> torch.Tensor:
+    """(steps, batch_size) row numbers: epochs in random order, an incomplete last batch dropped."""
+    rng, per_epoch = stream(seed, BATCHES), num_rows // recipe.batch_size
+    epochs = [
+        rng.permutation(num_rows)[: per_epoch * recipe.batch_size].reshape(per_epoch, recipe.batch_size)
+        for _ in range(math.ceil(recipe.steps / per_epoch))
+    ]
+    return torch.from_numpy(np.concatenate(epochs)[: recipe.steps])

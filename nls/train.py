@@ -136,8 +136,9 @@ def train(
     """Train `net` in place for one stage, evaluating after every epoch.
 
     `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after every epoch and
-    resumed from if it is there; that of a finished run gives back its history and leaves `net` alone. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val"
-    and at the "last" one. Stops at the first evaluation whose logits are not finite.
+    resumed from if it is there; that of a finished run gives back its history and leaves `net` alone. `keep` names
+    files for the weights at the best epoch by "best_test" and by "noisy_val" and at the "last" one. Stops at the first
+    evaluation whose logits are not finite.
     """
     optimizer = torch.optim.SGD(
         net.parameters(),

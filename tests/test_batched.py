@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from nls import backward_correction, batched, complementary_loss, experiments, gls_loss, models
+from nls import backward_correction, batched, complementary_loss, experiments, gls_loss, mlps, models
 from nls.noise import symmetric
+from nls.runs import INIT, stream
 
 RECIPE = experiments.MLPRecipe(width=32, lr=0.01, steps=60)
 
@@ -26,16 +27,16 @@ def without_seconds(rows):
 def test_a_model_does_not_depend_on_the_others_of_the_stack(dataset):
     """Bit by bit at the width of Table 1; at smaller widths the blocking of the matrix product shows."""
     runs = group(dataset)
-    whole = without_seconds(experiments.train_mlps(runs, torch.device("cpu")))
+    whole = without_seconds(mlps.train_mlps(runs, torch.device("cpu")))
     for chosen in ([0], [7], [54], [3, 20, 41], list(range(5, 38))):
-        part = without_seconds(experiments.train_mlps([runs[i] for i in chosen], torch.device("cpu")))
+        part = without_seconds(mlps.train_mlps([runs[i] for i in chosen], torch.device("cpu")))
         assert part == [whole[i] for i in chosen]
 
 
 def alone(run):
     """The usual way: one nn.Module, one optimiser, one loop. Returns the trained module and its last test accuracy."""
-    problem = experiments.problem([run])
-    torch.manual_seed(int(experiments.stream(run.seed, experiments.INIT).integers(2**31)))
+    problem = mlps.problem([run])
+    torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
     net = models.mlp(problem.x.shape[1], (run.recipe.width, run.recipe.width), problem.num_classes).double()
     optimizer = torch.optim.Adam(net.parameters(), lr=run.recipe.lr)
     for rows in problem.order:
@@ -49,7 +50,7 @@ def alone(run):
 @pytest.mark.parametrize("number", [3, 16, 48])
 def test_a_model_of_the_stack_is_the_model_trained_alone(number):
     runs = group("twonorm")
-    rows, stack = experiments.fit_mlps(runs)
+    rows, stack = mlps.fit_mlps(runs)
     net, accuracy = alone(runs[number])
     first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
     mine = [p[number] for p in stack.per_model(stack.parameters)]
@@ -105,13 +106,13 @@ def test_models_of_a_seed_start_alike_and_seeds_do_not():
 def test_training_does_not_touch_the_global_random_state():
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    experiments.train_mlps(group(steps=3)[:2], torch.device("cpu"))
+    mlps.train_mlps(group(steps=3)[:2], torch.device("cpu"))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_every_loss_trains_and_gls_at_r_opt_is_backward_correction():
     runs = [dataclasses.replace(r, recipe=RECIPE) for r in experiments.table_runs("connections", "paper", [0])]
-    rows, _ = experiments.fit_mlps(runs)
+    rows, _ = mlps.fit_mlps(runs)
     by_method = {(r.method, r.rate): row for r, row in zip(runs, rows, strict=True)}
     assert all(row["last"] > 0.7 for row in rows)
     gls, blc = by_method["gls", -1.5], by_method["blc", None]
@@ -126,14 +127,14 @@ class Exploding(batched.Loss):
 
 def test_a_learning_rate_out_of_all_bounds_ends_in_records():
     runs = [dataclasses.replace(r, recipe=dataclasses.replace(RECIPE, lr=1e30)) for r in group("twonorm")]
-    rows = experiments.train_mlps(runs, torch.device("cpu"))
+    rows = mlps.train_mlps(runs, torch.device("cpu"))
     assert all(row["diverged"] for row in rows)
     assert all(0 <= row[name] <= 1 for row in rows for name in ("best_test", "crossfit", "last", "noisy_val"))
 
 
 def test_a_diverging_model_is_recorded_and_harms_nobody():
     runs = group("twonorm")[:4]
-    problem = experiments.problem(runs)
+    problem = mlps.problem(runs)
     losses = [batched.Loss("gls", r.rate) for r in runs]
     options = dict(width=8, lr=0.01, evaluate_every=10, seed=0)
     healthy, _ = batched.train(problem, losses, **options)
@@ -147,7 +148,7 @@ def test_a_diverging_model_is_recorded_and_harms_nobody():
 
 def test_fresh_scores_are_those_of_the_chosen_networks():
     runs = group("twonorm", steps=40)[:3]
-    problem = experiments.problem(runs)
+    problem = mlps.problem(runs)
     # Scored on the test rows themselves, the kept networks must give back what was measured there.
     problem = dataclasses.replace(problem, fresh=(problem.x_test, problem.y_test))
     rows, _ = batched.train(
@@ -163,7 +164,7 @@ def test_losses_that_do_not_fit_the_problem(count, message):
     runs = group("twonorm")[:3]
     with pytest.raises(ValueError, match=message):
         batched.train(
-            experiments.problem(runs),
+            mlps.problem(runs),
             [batched.Loss("gls", 0.0)] * count,
             width=8,
             lr=0.1,

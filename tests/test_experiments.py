@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from nls import experiments
+from nls import experiments, mlps
 from nls.experiments import TABLES, table_runs
 from nls.noise import transition_matrix
 
@@ -31,7 +31,7 @@ def test_every_run_has_its_own_config_and_smoke_differs(table):
     paper, smoke = table_runs(table, "paper", seeds), table_runs(table, "smoke", seeds)
     assert len({r.config for r in paper + smoke}) == len(paper) + len(smoke)
     assert {r.regime for r in smoke} == {"smoke"}
-    if table not in ("table2", "table5"):  # images: `quick` is a slice
+    if table in ("table1", "tuning", "two_dimensions", "connections"):  # `quick` is a slice of images, and real text
         assert table_runs(table, "quick", seeds) == table_runs(table, "small", seeds) == paper
 
 
@@ -70,7 +70,7 @@ def test_config_is_the_same_in_another_process():
 
 
 def test_splice_split_is_the_paper_s():
-    x_train, y_train, x_test, y_test = experiments.rows_of(some("splice")[0])
+    x_train, y_train, x_test, y_test = mlps.rows_of(some("splice")[0])
     assert (len(x_test), len(x_train)) == (459, 2595)
     assert np.bincount(np.concatenate([y_train, y_test])).tolist() == [1527, 1527]
 
@@ -78,14 +78,14 @@ def test_splice_split_is_the_paper_s():
 @pytest.mark.parametrize("dataset", ["splice", "twonorm"])
 def test_problem_is_made_as_declared(dataset):
     runs = some(dataset)
-    p = experiments.problem(runs)
+    p = mlps.problem(runs)
     both = np.concatenate([p.x_val.numpy(), p.x.numpy()])
     np.testing.assert_allclose(both.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(both.std(0), 1, atol=1e-3)
     assert p.x.shape[1] == {"splice": 240, "twonorm": 20}[dataset]
     assert p.order.shape == (1000, 64)
     assert p.order.max() < len(p.x)
-    _, clean, _, _ = experiments.rows_of(runs[0])
+    _, clean, _, _ = mlps.rows_of(runs[0])
     for row, run in enumerate(runs):
         noisy = np.concatenate([p.y_val[row].numpy(), p.y[row].numpy()])
         # Exact counts: each class has the same share of flips, up to one label.
@@ -94,7 +94,7 @@ def test_problem_is_made_as_declared(dataset):
 
 
 def test_a_seed_reaches_split_noise_batches_and_weights():
-    a, b = (experiments.problem(some("splice", seed)[:30]) for seed in (0, 1))
+    a, b = (mlps.problem(some("splice", seed)[:30]) for seed in (0, 1))
     assert not np.array_equal(a.x_test.numpy(), b.x_test.numpy())
     assert not np.array_equal(a.y[29].numpy(), b.y[29].numpy())
     assert not np.array_equal(a.order.numpy(), b.order.numpy())
@@ -102,7 +102,7 @@ def test_a_seed_reaches_split_noise_batches_and_weights():
 
 def test_rates_of_a_seed_share_the_noise_and_noise_rates_do_not():
     runs = some("twonorm")
-    p = experiments.problem(runs)
+    p = mlps.problem(runs)
     by_rate = {(r.noise_rate, r.rate): p.y[i].numpy() for i, r in enumerate(runs)}
     assert np.array_equal(by_rate[0.2, 0.8], by_rate[0.2, -8.0])
     assert not np.array_equal(by_rate[0.2, 0.8], by_rate[0.3, 0.8])
@@ -110,7 +110,7 @@ def test_rates_of_a_seed_share_the_noise_and_noise_rates_do_not():
 
 def test_an_epoch_meets_every_row_at_most_once():
     recipe = experiments.MLPRecipe(width=8, lr=0.1, steps=25, batch_size=10)
-    order = experiments.batch_order(105, recipe, seed=4)
+    order = mlps.batch_order(105, recipe, seed=4)
     first = order[:10].flatten()
     assert len(first.unique()) == 100
     assert order.shape == (25, 10)

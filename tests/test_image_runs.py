@@ -14,9 +14,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path, monkeypatch):
-    monkeypatch.setenv("NLS_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("NLS_CACHE", str(tmp_path / "cache"))
     images._problem.cache_clear()
-    return tmp_path / "checkpoints"
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_learning_rate_zero_moves_only_the_running_statistics(column):
 
 def test_a_negative_rate_is_another_run_from_the_same_weights(column):
     runs = [pick(column, start="best_test", rate=r, variant=None) for r in (0.4, 0.0, -6.0)]
-    curves = [tuple(measured(r)["heldout_labels"]) + (measured(r)["nll"],) for r in runs]
+    curves = [(*measured(r)["heldout_labels"], measured(r)["nll"]) for r in runs]
     assert len(set(curves)) == 3
 
 
@@ -91,7 +91,7 @@ def test_a_killed_run_ends_in_the_record_of_one_that_was_not(column, checkpoints
         ),
     )
     whole = measured(run)
-    monkeypatch.setenv("NLS_CHECKPOINTS", str(checkpoints / "again"))
+    monkeypatch.setenv("NLS_CACHE", str(checkpoints / "again"))
     steps, real = [], images.Loss.__call__
 
     def dying(*args):
@@ -128,7 +128,7 @@ def test_every_method_of_table_5_trains_to_a_record(tmp_path):
     assert stored["config"].tolist() == records["config"].tolist()
 
 
-def test_the_true_and_the_estimated_T():
+def test_the_true_and_the_estimated_transition():
     runs = experiments.table_runs("table5", "smoke", [0])
     run = pick(runs, method="flc", variant="true T")
     p = images.problem(run, CPU)
@@ -165,7 +165,7 @@ def test_noise_is_shared_by_the_runs_of_a_seed_and_drawn_anew_for_another(column
 
 
 def test_an_unknown_noise_or_start(column):
-    with pytest.raises(ValueError, match="noise: got 'salt', expected one of symmetric, .*worse"):
+    with pytest.raises(ValueError, match=r"noise: got 'salt', expected one of symmetric, .*worse"):
         images.fit(dataclasses.replace(column[0], noise="salt"), CPU)
     with pytest.raises(ValueError, match="start: got 'middle', expected scratch, best_test"):
         images.fit(dataclasses.replace(column[5], start="middle"), CPU)

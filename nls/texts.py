@@ -1,0 +1,98 @@
+"""Text runs: fixed features of the documents, computed once and kept, and the stack of a seed's models on them."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
+
+import filelock
+import numpy as np
+import torch
+
+from . import batched, data
+from .noise import corrupt, symmetric
+from .runs import NOISE, SPLIT, Run, batch_order, stream
+
+DIMENSIONS = 200
+
+
+def lsa(train: Sequence[str], test: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Latent semantic analysis: TF-IDF of words and pairs of words, its first 200 singular directions.
+
+    Fitted to the training documents, without labels. Rounded, so that the order of a sum changes no feature.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from threadpoolctl import threadpool_limits
+
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=3, max_features=30_000)
+    svd = TruncatedSVD(DIMENSIONS, n_iter=2, random_state=0)
+    with threadpool_limits(1):
+        z_train = svd.fit_transform(words.fit_transform(train))
+        z_test = svd.transform(words.transform(test))
+    return z_train, z_test
+
+
+ENCODERS = {"lsa": lsa}
+
+
+@lru_cache(maxsize=1)
+def features(dataset: str, encoder: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, d) float32 of the training and of the test documents, four decimals, kept in the cache folder."""
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder: got {encoder!r}, expected one of {', '.join(ENCODERS)}")
+    d = data.load(dataset)
+    path = data.cache_dir() / "features" / f"{dataset}-{encoder}-{d.checksum}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{path}.lock"):
+        try:
+            with open(path, "rb") as file, np.load(file) as parts:
+                return parts["train"], parts["test"]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            pass  # not there, or damaged: made (again)
+        z_train, z_test = (np.round(z, 4).astype(np.float32) for z in ENCODERS[encoder](d.x_train, d.x_test))
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(temporary, train=z_train, test=z_test)
+        os.replace(temporary, path)
+    return z_train, z_test
+
+
+def problem(runs: Sequence[Run]) -> batched.Problem:
+    """The stack of runs that share documents and seed: noise, held-out rows, scaling and order of the batches."""
+    run, recipe = runs[0], runs[0].recipe
+    d = data.load(run.dataset)
+    x, x_test = features(run.dataset, recipe.encoder)
+    mean, scale = x.mean(0), x.var(0).mean() ** 0.5  # one scale for all: small directions stay small
+    rows = _rows(run, len(x))
+    noisy = torch.from_numpy(np.stack([noisy_labels(r, d.y_train)[rows] for r in runs]))
+    x, x_test = (torch.from_numpy((z - mean) / scale) for z in (x[rows], x_test))
+    num_val = round(recipe.heldout_fraction * len(rows))
+    return batched.Problem(
+        x=x[num_val:],
+        y=noisy[:, num_val:],
+        x_val=x[:num_val],
+        y_val=noisy[:, :num_val],
+        x_test=x_test,
+        y_test=torch.from_numpy(d.y_test),
+        order=batch_order(len(rows) - num_val, recipe, run.seed),
+        num_classes=d.num_classes,
+    )
+
+
+def _rows(run: Run, total: int) -> np.ndarray:
+    return stream(run.seed, SPLIT).permutation(total)[: run.recipe.rows]
+
+
+def noisy_labels(run: Run, y: np.ndarray) -> np.ndarray:
+    """The training labels of a run, in the data set's order: human ones, or symmetric noise of exact counts."""
+    if run.noise == "human":
+        return data.human_labels(run.dataset, run.noise)
+    draw = stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31)
+    return corrupt(y, symmetric(int(y.max()) + 1, run.noise_rate), seed=int(draw), mode="exact")
+
+
+def clean_rows(run: Run) -> np.ndarray:
+    """True labels of the rows that a run trains on, in the order of `problem(...).y`."""
+    y = data.load(run.dataset).y_train
+    rows = _rows(run, len(y))
+    return y[rows[round(run.recipe.heldout_fraction * len(rows)) :]]
