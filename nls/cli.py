@@ -1,4 +1,4 @@
-"""The command line: `nls run`, `nls verify`, `nls data`, `nls scoreboard`."""
+"""The command line: `nls run`, `nls train`, `nls verify`, `nls data`, `nls scoreboard`."""
 
 import ast
 import hashlib
@@ -46,7 +46,7 @@ def main() -> None:
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 04; all by default.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick",
+    profile: Annotated[str, typer.Option(help="smoke, quick, small or paper.")] = "quick",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as in the notebook's cell.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Maintainers: rewrite notebooks/ and figures/.")] = False,
@@ -300,6 +300,31 @@ def _site(home: Path, folder: Path) -> Path:
     board = report.verdict_table(report.scoreboard(folder / "figures"))
     index.write_text(PAGE.format(items="".join(items), board=board), encoding="utf-8")
     return index
+
+
+@app.command()
+def train(
+    table: Annotated[str, typer.Argument(help="A table, such as table2.")],
+    profile: Annotated[str, typer.Option(help="smoke, quick, small or paper.")] = "small",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 1,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A column, such as 'cifar10 symmetric 0.6'; may repeat.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="results/ by default.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train what a table's records lack, all of it or column by column; an interruption loses nothing recorded."""
+    from . import sweep
+    from .experiments import table_runs
+
+    runs = table_runs(table, profile, range(seeds))
+    columns = {f"{r.dataset} {r.noise} {r.noise_rate:g}" for r in runs}
+    if unknown := set(only or []) - columns:
+        raise Failure(f"--only: got {', '.join(sorted(unknown))}, expected some of {'; '.join(sorted(columns))}")
+    runs = [r for r in runs if not only or f"{r.dataset} {r.noise} {r.noise_rate:g}" in only]
+    started = time.perf_counter()
+    records = sweep.sweep(runs, results or report.home() / "results", device=device)
+    typer.echo(f"{table}: {len(records)} records, {time.perf_counter() - started:.0f} s")
 
 
 @app.command()

@@ -349,6 +349,36 @@ plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark 
 spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
 wardrobe whale willow_tree wolf woman worm""".split()
 
+CLOTHING1M = "clothing1m"
+CLOTHING1M_CLASSES = (
+    "T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker", "Jacket", "Down Coat", "Suit",
+    "Shawl", "Dress", "Vest", "Underwear",
+)  # fmt: skip
+
+
+def _clothing1m_part(keys: str, labels: str) -> tuple[list[str], list[int]]:
+    """The images that a key list names, relative to the folder, with their labels from a label file."""
+    notes = data_dir() / CLOTHING1M / "annotations"
+    label_of: dict[str, int] = {}
+    for number, line in enumerate((notes / labels).read_text(encoding="utf-8").splitlines(), 1):
+        name, _, label = line.rpartition(" ")
+        label_of[name] = _label(notes / labels, number, label, 0, 13)
+    names = (notes / keys).read_text(encoding="utf-8").splitlines()
+    for number, name in enumerate(names, 1):
+        if name not in label_of:
+            raise ValueError(f"{notes / keys}, row {number}: expected an image with a label in {labels}, got {name!r}")
+    if not names:
+        raise ValueError(f"{notes / keys}: expected names of images, got an empty file")
+    return names, [label_of[name] for name in names]
+
+
+def _read_clothing1m() -> Raw:
+    """Paths of the images. The training labels are the shops', which are noisy; the test labels are clean."""
+    x, y = _clothing1m_part("noisy_train_key_list.txt", "noisy_label_kv.txt")
+    x_test, y_test = _clothing1m_part("clean_test_key_list.txt", "clean_label_kv.txt")
+    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), 14, len(y_test))
+
+
 # Data set: file, key of the clean labels, and the keys of the human ones by the names used here.
 HUMAN_LABELS = {
     "cifar10": (
@@ -489,6 +519,20 @@ SOURCES: dict[str, Source] = {
         citation="this project",
         read=_read_headlines,
         num_classes=4,
+    ),
+    "clothing1m": Source(
+        title="Clothing1M",
+        contents="a million pictures of clothes with the labels of the shops, 14 classes; clean test part of 10,526",
+        licence="for research; given out by its authors on request",
+        obtain=f"Ask its authors for it and unpack it as {CLOTHING1M}/annotations and {CLOTHING1M}/images.",
+        citation="T. Xiao et al., Learning from massive noisy labeled data for image classification, CVPR 2015",
+        read=_read_clothing1m,
+        num_classes=14,
+        files=tuple(
+            f"{CLOTHING1M}/annotations/{name}.txt"
+            for name in ("noisy_train_key_list", "clean_test_key_list", "noisy_label_kv", "clean_label_kv")
+        ),
+        shipped=False,
     ),
     "ag_news": Source(
         title="AG News",

@@ -5,14 +5,17 @@ folder: whatever starts from it, on this machine or after a kill, finds it there
 """
 
 import dataclasses
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 
 import filelock
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from . import data, models
 from .batched import INITIALISING, Loss
@@ -31,6 +34,7 @@ SCALE = {
     "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
     "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
     "digits": ((77.0,) * 3, (94.0,) * 3),
+    "clothing1m": ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)),  # of ImageNet, on which its network was trained
 }
 
 
@@ -44,6 +48,8 @@ def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
     if run.noise in HUMAN_NOISE:
         return data.human_labels(run.dataset, run.noise)
     match run.noise:
+        case "web":  # Clothing1M: the labels are the shops'
+            return y
         case "symmetric":
             T = symmetric(num_classes, run.noise_rate)
         case "asymmetric":
@@ -51,7 +57,7 @@ def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
         case "asymmetric_oneway":
             T = asymmetric(num_classes, run.noise_rate, ONE_WAY)
         case _:
-            known = ", ".join(("symmetric", "asymmetric", "asymmetric_oneway", *HUMAN_NOISE))
+            known = ", ".join(("symmetric", "asymmetric", "asymmetric_oneway", "web", *HUMAN_NOISE))
             raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
     return corrupt(y, T, seed=int(stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31)))
 
@@ -80,10 +86,48 @@ def _problem(run: Run, device: torch.device) -> Problem:
     order = stream(run.seed, SPLIT).permutation(len(d.y_train))[: run.recipe.rows]
     held, kept = np.split(order, [round(run.recipe.heldout_fraction * len(order))])
     labels = [torch.from_numpy(y) for y in (noisy[kept], noisy[held], d.y_test)]
-    pixels = [as_images(run.dataset, x) for x in (d.x_train[kept], d.x_train[held], d.x_test)]
+    part = Files if d.x_train.dtype.hasobject else partial(as_images, run.dataset)
+    pixels = [part(x) for x in (d.x_train[kept], d.x_train[held], d.x_test)]
     parts = [tensor for pair in zip(pixels, labels, strict=True) for tensor in pair]
     scale = [torch.tensor(values) for values in SCALE[run.dataset]]
     return Problem(Images(*parts, *scale).to(device), d.y_train[kept], d.num_classes, d.checksum)
+
+
+class Files:
+    """Images that do not fit into memory: what is asked for is decoded, scaled and cut to squares, batch by batch.
+
+    Looks like a tensor (N, 3, SIDE, SIDE) of bytes to the trainer. OSError names a picture that cannot be read.
+    """
+
+    SIDE = 256
+
+    def __init__(self, names: np.ndarray, device: torch.device | str = "cpu"):
+        self.names, self.device = names, torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(self._picture, self.names[rows.cpu().numpy()]))).to(self.device)
+
+    def _picture(self, name: str) -> Tensor:
+        path = data.data_dir() / data.CLOTHING1M / name
+        try:
+            with Image.open(path) as file:
+                picture = file.convert("RGB")
+        except OSError as error:
+            raise OSError(f"{path}: not a readable picture ({error})") from error
+        return pil_to_tensor(center_crop(resize(picture, self.SIDE), [self.SIDE]))
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        return (self[rows] for rows in torch.arange(len(self)).split(size))
+
+    def to(self, device: torch.device) -> "Files":
+        return Files(self.names, device)
+
+    def contiguous(self, memory_format: torch.memory_format) -> "Files":
+        return self
 
 
 def as_images(dataset: str, x: np.ndarray) -> Tensor:

@@ -26,6 +26,21 @@ def resnet34(num_classes: int) -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
+def resnet50(num_classes: int) -> nn.Module:
+    """ResNet-50, pre-trained on ImageNet, with a new last layer. (N, 3, H, W) -> (N, num_classes).
+
+    The weights are torchvision's, downloaded once (98 MB); OSError where they cannot be had.
+    """
+    from torchvision import models
+
+    try:
+        net = models.resnet50(weights=models.ResNet50_Weights.IMAGENET1K_V1)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"resnet50: torchvision's pre-trained weights could not be loaded ({error})") from error
+    net.fc = nn.Linear(net.fc.in_features, num_classes)
+    return net.to(memory_format=torch.channels_last)
+
+
 def small_cnn(num_classes: int) -> nn.Module:
     """Four convolutions for a CPU, 243,000 weights at ten classes: (N, 3, 32, 32) -> (N, num_classes).
 

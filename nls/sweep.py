@@ -12,13 +12,14 @@ import math
 import os
 import platform
 import random
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import filelock
@@ -225,12 +226,24 @@ def _pool(executor: Executor | None, device: torch.device, num_groups: int) -> I
         yield executor
         return
     workers = 1 if device.type == "cuda" else min(os.cpu_count() or 1, num_groups)
-    # One thread each: cores are not oversubscribed, and a record does not depend on how many there were.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """One thread: cores are not oversubscribed, and no record depends on how many there were. And no orphans: a worker
+    whose parent was killed ends at once and does not train on."""
+    torch.set_num_threads(1)
+    parent = parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class _Progress:

@@ -47,7 +47,7 @@ def house(tmp_path, monkeypatch):
     [
         (["run", "99"], "notebook: got 99, expected 01_good, 02_bad"),
         (["run", "01_wrong"], "notebook: got 01_wrong, expected 01_good, 02_bad"),
-        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, paper"),
+        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, paper"),
         (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),
         (["run", "01", "-p", "NUMBR=4"], "-p: 01_good has no NUMBR; expected NUMBER, PROFILE"),
         (["run", "01", "-p", "NUMBER"], "-p: got 'NUMBER', expected NAME=VALUE"),
@@ -186,3 +186,31 @@ def test_the_job_key_follows_what_it_depends_on(house):
     notebook.cells[1].source += " "
     nbformat.write(notebook, path)
     assert key() != before
+
+
+def test_train_keeps_to_the_columns_asked_for(tmp_path):
+    code, text = call("train", "connections", "--profile", "smoke", "--results", tmp_path)
+    assert code == 0 and "connections: 7 records" in text
+    assert len((tmp_path / "connections.jsonl").read_text().splitlines()) == 7
+    code, text = call(
+        "train", "connections", "--profile", "smoke", "--results", tmp_path, "--only", "splice symmetric 0.3"
+    )
+    assert code == 0 and "connections: 7 records" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table9"], "table: got 'table9', expected one of table1"),
+        (["table2", "--profile", "fast"], "profile: got 'fast', expected one of smoke, quick, small, paper"),
+        (
+            ["table2", "--only", "cifar10 salt 0.2"],
+            "--only: got cifar10 salt 0.2, expected some of cifar10 asymmetric 0.2",
+        ),
+        (["table2", "--device", "cuda:7"], "device: got 'cuda:7', but this machine shows"),
+    ],
+)
+def test_train_refuses_what_is_not_there(tmp_path, arguments, message):
+    code, text = call("train", *arguments, "--results", tmp_path)
+    assert code == 2 and message in text
+    assert not any(tmp_path.iterdir())

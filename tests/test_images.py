@@ -6,10 +6,13 @@ import os
 import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
 
-from nls import data
+from nls import data, experiments, images, models
 from nls.data import HUMAN_LABELS, Raw, human_labels, load
 from nls.noise import transition_matrix
+from nls.train import Stage
 
 FILE, _, KEYS = HUMAN_LABELS["cifar10"]
 CLEAN = np.arange(60) % 10
@@ -110,3 +113,83 @@ def test_the_real_images_and_human_labels(name):
     for noise in HUMAN_LABELS[name][2]:
         T = transition_matrix(d.y_train, human_labels(name, noise), d.num_classes)
         assert 1 - np.diag(T).mean() == pytest.approx(realised[noise], abs=5e-5)
+
+
+@pytest.fixture
+def clothing(tmp_path, monkeypatch):
+    """Clothing1M's folder with 24 pictures, their colour given by the class."""
+    notes, names = tmp_path / "clothing1m/annotations", []
+    notes.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        name = f"images/{i % 2}/{i}.jpg"
+        (tmp_path / "clothing1m" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (280, 300 + i), (18 * (i % 14),) * 3).save(tmp_path / "clothing1m" / name)
+        names.append(name)
+    (notes / "noisy_train_key_list.txt").write_text("\n".join(names[:16]))
+    (notes / "clean_test_key_list.txt").write_text("\n".join(names[16:]))
+    (notes / "noisy_label_kv.txt").write_text("\n".join(f"{n} {rng.integers(14)}" for n in names[:16]))
+    (notes / "clean_label_kv.txt").write_text("\n".join(f"{n} {i % 14}" for i, n in enumerate(names)))
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    monkeypatch.setenv("NLS_CACHE", str(tmp_path / "cache"))
+    images._problem.cache_clear()
+    return notes
+
+
+def test_clothing1m_in_its_published_layout(clothing):
+    d = data.load("clothing1m")
+    assert d.x_train[3] == "images/1/3.jpg" and len(d.x_train) == 16
+    assert d.num_classes == len(data.CLOTHING1M_CLASSES) == 14
+    assert d.y_test.tolist() == [i % 14 for i in range(16, 24)]
+    pictures = images.Files(d.x_test)
+    assert pictures[torch.tensor([2, 0])].shape == (2, 3, 256, 256)
+    assert pictures[torch.tensor([2])].float().mean().item() == pytest.approx(18 * (18 % 14), abs=2)
+    assert [len(part) for part in pictures.split(3)] == [3, 3, 2]
+
+
+def test_clothing1m_goes_through_the_same_trainer(clothing, monkeypatch):
+    monkeypatch.setattr(models, "resnet50", models.small_cnn)
+    runs = [r for r in experiments.table_runs("table5", "paper", [0]) if r.dataset == "clothing1m"]
+    assert {r.method for r in runs} == {"gls", "blc", "flc", "peer", "fdiv"}
+    warmup, stage = Stage((0.01,), batch_size=7), Stage((0.001,), batch_size=7)
+    short = dataclasses.replace(runs[0].recipe, warmup=warmup, stage=stage)
+    nls_run = next(r for r in runs if r.rate == -1.0)
+    [measured] = images.train_images([dataclasses.replace(nls_run, recipe=short)], torch.device("cpu"))
+    assert 0 <= measured["best_test"] <= 1 and sum(measured["right"] + measured["wrong"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "noisy_label_kv.txt",
+            "images/0/0.jpg 14",
+            r"noisy_label_kv.txt, row 1: expected a label from 0 to 13, got '14'",
+        ),
+        (
+            "noisy_train_key_list.txt",
+            "images/9.jpg",
+            r"noisy_train_key_list.txt, row 1: expected an image with a label",
+        ),
+        ("clean_test_key_list.txt", "", r"clean_test_key_list.txt: expected names of images, got an empty file"),
+    ],
+)
+def test_clothing1m_with_bad_annotations(clothing, file, text, message):
+    (clothing / file).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        data.load("clothing1m")
+
+
+def test_a_picture_that_cannot_be_read_is_named(clothing):
+    (clothing.parent / "images/0/16.jpg").write_bytes(b"no picture")
+    with pytest.raises(OSError, match=r"16.jpg: not a readable picture"):
+        images.Files(data.load("clothing1m").x_test)[torch.tensor([0])]
+
+
+def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch):
+    def unreachable(**_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models, "resnet50", unreachable)
+    with pytest.raises(OSError, match=r"resnet50: torchvision's pre-trained weights could not be loaded \(no route"):
+        models.resnet50(14)

@@ -15,7 +15,7 @@ def test_mlp_shapes_and_default_initialisation():
     assert torch.equal(net[0].weight, first.weight)
 
 
-@pytest.mark.parametrize(("make", "weights"), [(resnet34, 21_282_122), (small_cnn, 280_138)])
+@pytest.mark.parametrize(("make", "weights"), [(resnet34, 21_282_122), (small_cnn, 243_146)])
 def test_image_networks(make, weights):
     net = make(10)
     assert sum(p.numel() for p in net.parameters()) == weights

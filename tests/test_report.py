@@ -162,3 +162,28 @@ def test_home_is_found_from_any_folder(monkeypatch, tmp_path):
     for folder in (report.Path(__file__).parent, report.Path(__file__).parents[1] / "notebooks", tmp_path):
         monkeypatch.chdir(folder)
         assert (report.home() / "pyproject.toml").exists()
+
+
+def test_with_one_seed_only_the_sign_is_shown(tmp_path):
+    judged = report.judge([part([0.5]), part([-0.5]), Part("thm1", "s", "p", ok=False, n=1)])
+    marks = [line.split()[0] for line in report.lines(judged).splitlines()[1:]]
+    assert marks == ["(+)", "(-)", "(-)"]
+    report.save_claims(judged, "01", tmp_path)
+    row = report.scoreboard(tmp_path).set_index("source").loc["Theorem 1"]
+    assert (row["verdict"], row["parts"]) == ("one seed", "1/3 in sign")
+
+
+def test_rate_table_with_named_columns_and_gaps():
+    records = pd.DataFrame(
+        {
+            "rate": [0.0, -1.0, 0.0, -1.0],
+            "seed": [0, 0, 0, 0],
+            "column": ["b", "b", "a", "a"],
+            "best_test": [0.5, 0.6, 0.7, 0.8],
+        }
+    )
+    printed = pd.DataFrame({"rate": [0.0], "column": ["a"], "accuracy": [0.75]})
+    text = report.rate_table(records, printed, ["best_test"], "Title.", column="column")
+    assert text.index(">b<") < text.index(">a<")
+    assert "75.0" in text and "80.0" in text and "nan" not in text.lower()
+    assert "n = 1." in text

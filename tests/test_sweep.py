@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -328,3 +330,31 @@ def test_equal_runs_are_one_run(tmp_path):
 def test_verify_without_records(tmp_path):
     with pytest.raises(ValueError, match="none of its 0 records can be verified"):
         sweep.verify("table1", tmp_path, 3)
+
+
+@posix
+def test_workers_end_with_their_parent(tmp_path):
+    """A killed sweep leaves nobody training: its output closes only when the last worker that inherited it is gone."""
+    script = (
+        "import os, signal, sys\n"
+        "from nls import sweep\n"
+        "import torch, time\n"
+        "if __name__ == '__main__':\n"
+        "    with sweep._pool(None, torch.device('cpu'), 2) as pool:\n"
+        "        pool.submit(os.getpid).result()\n"
+        "        pool.submit(time.sleep, 3600)\n"
+        "        print('training', flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "killed.py").write_text(script)
+    child = subprocess.Popen([sys.executable, tmp_path / "killed.py"], stdout=subprocess.PIPE, text=True)
+    assert child.communicate(timeout=120)[0] == "training\n"
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_records_are_found_without_the_data(tmp_path, reference, monkeypatch):
+    shutil.copy(reference, tmp_path)
+    monkeypatch.setattr(sweep.data, "load", lambda *_: pytest.fail("read the data"))
+    found = sweep.stored([RUNS[2], RUNS[0]], tmp_path)
+    assert found["config"].tolist() == [RUNS[2].config, RUNS[0].config]
+    assert len(sweep.stored([RUNS[0]], tmp_path / "elsewhere")) == 0

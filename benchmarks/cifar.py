@@ -1,0 +1,111 @@
+"""An epoch on CIFAR-10: this project's trainer against the usual loop.
+
+    python benchmarks/cifar.py                                        small_cnn, on a part of the images
+    python benchmarks/cifar.py --network resnet34 --device cuda --images 50000
+
+Both sides train the same network by SGD on the same images with random crops and flips, batches of 128 or as given,
+and evaluate nothing. The usual loop is `DataLoader` with two workers, PIL transforms and float32; ours keeps the images
+on the device as bytes, cuts and flips whole batches there, and computes in bfloat16, channels last. Sides alternate;
+printed are the best seconds of each, images per second, and the ratio. Random bytes stand in where CIFAR-10 is absent.
+
+Measured (torch 2.15, two x86 cores with AVX-512 and bfloat16): small_cnn 4,874 images/s against 2,004 (2.4 times),
+resnet34 85 images/s against 38 (2.2 times).
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from nls import data, gls_loss, images, models
+from nls.train import Images, Stage, train
+
+RECIPE = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+LR = 0.01
+
+
+class Pictures(Dataset):
+    """The images one at a time, as torchvision's CIFAR10 gives them."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        mean, std = (tuple(v / 255 for v in values) for values in images.SCALE["cifar10"])
+        steps = [transforms.ToPILImage(), transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+        self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int):
+        return self.transform(self.x[row]), int(self.y[row])
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def usual(net: nn.Module, loader: DataLoader, device: torch.device) -> float:
+    """Seconds of one epoch of the loop that tutorials show."""
+    net = net.to(device).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=LR, **RECIPE)
+    started = time.perf_counter()
+    for x, y in loader:
+        x, y = x.to(device), y.to(device)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def ours(net: nn.Module, kept: Images, batch_size: int, seed: int) -> float:
+    """Seconds of one epoch of `nls.train`, without its evaluation (a handful of rows)."""
+    stage = Stage((LR,), batch_size=batch_size, **RECIPE)
+    net = net.to(kept.x.device)
+    started = time.perf_counter()
+    train(net, kept, lambda z, y, *_: gls_loss(z, y, 0.0), stage, seed=seed)
+    synchronize(kept.x.device)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="small_cnn")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    device = models.pick_device(options.device)
+    if data.SOURCES["cifar10"].missing():
+        rng = np.random.default_rng(0)
+        x, y = (
+            rng.integers(256, size=(options.images, 32, 32, 3), dtype=np.uint8),
+            rng.integers(10, size=options.images),
+        )
+    else:
+        x, y = (part[: options.images] for part in data.load("cifar10")[:2])
+    pixels, labels = images.as_images("cifar10", x), torch.from_numpy(y)
+    scale = [torch.tensor(v) for v in images.SCALE["cifar10"]]
+    few = slice(0, 16)
+    kept = Images(pixels, labels, pixels[few], labels[few], pixels[few], labels[few], *scale).to(device)
+    loader = DataLoader(Pictures(x, y), options.batch_size, shuffle=True, num_workers=2, drop_last=True)
+    seconds: dict[str, list[float]] = {"usual": [], "ours": []}
+    nets = {name: getattr(models, options.network)(10) for name in seconds}
+    ours(nets["ours"], kept, options.batch_size, seed=0)  # warm
+    for seed in range(1, options.rounds + 1):
+        seconds["ours"].append(ours(nets["ours"], kept, options.batch_size, seed))
+        seconds["usual"].append(usual(nets["usual"], loader, device))
+    best = {name: min(values) for name, values in seconds.items()}
+    for name, value in best.items():
+        print(f"{name:6} {value:7.2f} s an epoch of {len(x):,} images, {len(x) / value:9,.0f} images/s")
+    print(f"{options.network} on {device}: {best['usual'] / best['ours']:.1f} times faster than the usual loop")
+
+
+if __name__ == "__main__":
+    main()
