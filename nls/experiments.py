@@ -257,10 +257,6 @@ def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, see
     runs = [base]
     if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.2) and seed == 0:
         runs += [dataclasses.replace(base, rate=rate) for rate in (0.4, -1.0)]
-    if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.6) and seed == 0 and profile in SLOW_STAGES:
-        slow = dataclasses.replace(recipe.stage, **SLOW_STAGES[profile])
-        slow = dataclasses.replace(base, start="best_test", recipe=dataclasses.replace(recipe, stage=slow))
-        runs += [dataclasses.replace(slow, rate=rate, variant="lr x0.1, steps x10") for rate in SLICE_RATES]
     num_classes = data.SOURCES[dataset].num_classes
     rates = dict.fromkeys((*TABLE2_RATES, round(r_opt(noise_rate, num_classes), 12) + 0.0))
     repeated = (dataset, noise, noise_rate) in TABLE2_REPEATED
@@ -273,6 +269,10 @@ def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, see
             dataclasses.replace(with_lr(begun, 0), variant="lr0"),
             *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
         ]
+    if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.6) and seed == 0 and profile in SLOW_STAGES:
+        slow = dataclasses.replace(recipe.stage, **SLOW_STAGES[profile])
+        slow = dataclasses.replace(base, start="best_test", recipe=dataclasses.replace(recipe, stage=slow))
+        runs += [dataclasses.replace(slow, rate=rate, variant="lr x0.1, steps x10") for rate in SLICE_RATES]
     return runs
 
 

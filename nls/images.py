@@ -5,6 +5,7 @@ folder: whatever starts from it, on this machine or after a kill, finds it there
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -151,9 +152,10 @@ def warm_up_of(run: Run) -> Run:
     return dataclasses.replace(run, method="gls", rate=0.0, variant=None, start="scratch", recipe=recipe)
 
 
-def folder_of(run: Run, checksum: str) -> Path:
-    """The checkpoint folder of the warm-up that belongs to a run."""
-    return checkpoints() / f"{warm_up_of(run).config}-{checksum}"
+def folder_of(run: Run, checksum: str, device: torch.device) -> Path:
+    """The checkpoint folder of the warm-up that belongs to a run: of these data, this device and these versions."""
+    origin = hashlib.sha256(f"{models.device_name(device)} {models.versions()}".encode()).hexdigest()[:12]
+    return checkpoints() / f"{warm_up_of(run).config}-{checksum}-{origin}"
 
 
 def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
@@ -162,7 +164,7 @@ def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
     A run that was killed goes on after its last epoch. The network of a run that had already ended is the start's.
     """
     p = problem(run, device)
-    net, folder = network(run, p.num_classes, device), folder_of(run, p.checksum)
+    net, folder = network(run, p.num_classes, device), folder_of(run, p.checksum, device)
     folder.mkdir(parents=True, exist_ok=True)
     if run.start == "scratch":
         with filelock.FileLock(folder / f"{run.config}.lock"):
@@ -171,6 +173,9 @@ def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
     if run.start not in STARTS:
         raise ValueError(f"start: got {run.start!r}, expected scratch, {', '.join(STARTS)}")
     warm = fit(warm_up_of(run), device)[0]
+    if not (folder / f"{run.start}.pt").exists():  # removed by hand: the warm-up is trained again
+        (folder / f"{warm_up_of(run).config}.pt").unlink(missing_ok=True)
+        warm = fit(warm_up_of(run), device)[0]
     net.load_state_dict(load_checkpoint(folder / f"{run.start}.pt")["net"])
     # Two starts may be one epoch, and then their runs are one: the checkpoint is named after the epoch.
     once = dataclasses.replace(run, start=str(epoch_of(run.start, warm)))

@@ -1,5 +1,10 @@
 """Networks, and the device they run on."""
 
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -70,3 +75,28 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device: got {name!r}, but this machine shows {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+@cache
+def versions() -> str:
+    return f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}"
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """GPU model, or processor model and the instruction set that PyTorch uses on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor() -> str:
+    """Processor model; on Linux with family and model numbers, since virtual machines shorten the name."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    info = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in first)}
+    if "cpu family" not in info:
+        return info.get("model name") or platform.machine()
+    return f"{info['model name']} (family {info['cpu family']}, model {info['model']})"

@@ -95,6 +95,8 @@ CLAIMS = [
     Claim("human-text-nls", "this project", "On human labels of text, NLS beats CE and LS", "09"),
     Claim("human-text-ropt", "this project", "On human labels of text, r_opt of the average noise rate helps", "09"),
     Claim("human-text-T", "Patrini et al. 2017", "On human labels of text, correction with T beats every rate", "09"),
+    Claim("human-text-fdiv", "Wei and Liu 2021", "On human labels of text, f-divergences beat every rate", "09"),
+    Claim("human-text-ls", "Lukasik et al. 2020", "On human labels of text, label smoothing beats CE", "09"),
     Claim("table5-clothing", "Table 5", "On Clothing1M, NLS ranks 4th of 33", "09"),
     Claim("table4", "Table 4", "NLS is competitive with nine robust methods on synthetic noise", "09"),
     Claim("bias-variance", "Appendix E", "On clean data, bias grows and variance falls with a positive rate", "—"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from .metrics import accuracies, calibration
@@ -79,9 +80,10 @@ class History:
     def measured(self, y_test: Tensor) -> dict:
         """The measured values of a record. A run that diverged keeps the accuracies up to there.
 
-        Beside the four accuracies and the calibration: `test`, `heldout_labels` and `fit`, one value an evaluation, and
-        `right` and `wrong`, how many of the last evaluation's right and wrong predictions have a confidence in each of
-        20 bins of equal width.
+        Beside the four accuracies and the calibration: `auc`, the probability that of a right and a wrong prediction of
+        the last evaluation the right one has the greater confidence; `test`, `heldout_labels` and `fit`, one value an
+        evaluation; `right` and `wrong`, how many of the last evaluation's right and wrong predictions have a confidence
+        in each of 20 bins of equal width.
         """
         if not self.correct:
             raise ValueError("history: got no evaluation, expected at least one")
@@ -90,6 +92,10 @@ class History:
         found = accuracies(correct, torch.tensor(self.heldout, dtype=torch.float64)) | calibration(logits, y_test)
         confidence, predicted = logits.double().softmax(-1).max(-1)
         curves = {"test": correct.double().mean(1).tolist(), "heldout_labels": self.heldout, "fit": self.fit}
+        ranks = torch.from_numpy(rankdata(confidence.numpy()))
+        hit = predicted == y_test
+        pairs = hit.sum() * (~hit).sum()
+        found["auc"] = (ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / pairs if pairs else torch.tensor(0.5)
         counts = {
             name: torch.histc(confidence[rows], CONFIDENCE_BINS, 0, 1).int().tolist()
             for name, rows in (("right", predicted == y_test), ("wrong", predicted != y_test))
@@ -99,15 +105,20 @@ class History:
         return measured | curves | counts
 
 
-def crop_and_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift every image by up to 4 pixels in each direction, zeros coming in, and mirror every other one at random."""
+def placements(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws (*shape, 3) for `crop_and_flip`: rows down, columns right, and whether to mirror."""
+    shift = torch.randint(2 * PAD + 1, (*shape, 2), generator=generator)
+    return torch.cat([shift, torch.randint(2, (*shape, 1), generator=generator)], dim=-1)
+
+
+def crop_and_flip(x: Tensor, placement: Tensor) -> Tensor:
+    """Shift every image by up to 4 pixels in each direction, zeros coming in, and mirror where `placement` says so."""
     n, _, height, width = x.shape
     padded = nn.functional.pad(x, (PAD,) * 4)
-    down, right = (torch.randint(2 * PAD + 1, (n, 1), generator=generator).to(x.device) for _ in range(2))
+    down, right, mirror = placement[:, :, None].unbind(1)
     rows = down + torch.arange(height, device=x.device)
     columns = right + torch.arange(width, device=x.device)
-    mirror = (torch.rand(n, 1, generator=generator) < 0.5).to(x.device)
-    columns = torch.where(mirror, columns.flip(1), columns)
+    columns = torch.where(mirror.bool(), columns.flip(1), columns)
     image = torch.arange(n, device=x.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -146,7 +157,9 @@ def train(
         momentum=stage.momentum,
         nesterov=stage.nesterov,
         weight_decay=stage.weight_decay,
+        fused=images.x.device.type == "cuda",
     )
+    torch.backends.cudnn.benchmark = True  # shapes do not change
     history, first = History(), 0
     if checkpoint and checkpoint.exists():
         state = load_checkpoint(checkpoint)
@@ -165,7 +178,7 @@ def train(
         history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers))
         _look(net, images, history, dtype, beginning)
         history.seconds += time.perf_counter() - started
-        _keep(net, history, keep or {})
+        _keep(net, history, keep or {}, final=epoch + 1 == len(stage.lrs))
         if checkpoint:
             state = {"epoch": epoch, "history": vars(history)}
             if epoch + 1 < len(stage.lrs):
@@ -184,17 +197,21 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) ->
     def order() -> Tensor:
         return torch.randperm(n, generator=generator)[: steps * size].view(-1, size).to(images.x.device)
 
-    def forward(rows: Tensor) -> Tensor:
+    # Drawn and moved once an epoch: a copy to a GPU in every step would make it wait.
+    number = 1 + peers
+    placed = placements((steps, number, size), generator).to(images.x.device) if stage.augment else None
+
+    def forward(rows: Tensor, step: int, which: int = 0) -> Tensor:
         x = images.x[rows]
-        x = crop_and_flip(x, generator) if stage.augment else x
+        x = x if placed is None else crop_and_flip(x, placed[step, which])
         return net(images.scaled(x).contiguous(memory_format=torch.channels_last))
 
     batches = order()
     peer_batches = (order(), order()) if peers else (batches, batches)
-    for rows, peer_x, peer_y in zip(batches, *peer_batches, strict=True):
+    for step, (rows, peer_x, peer_y) in enumerate(zip(batches, *peer_batches, strict=True)):
         with torch.autocast(images.x.device.type, dtype, enabled=dtype != torch.float32):
-            logits = forward(rows)
-            peer_logits = forward(peer_x) if peers else logits
+            logits = forward(rows, step)
+            peer_logits = forward(peer_x, step, 1) if peers else logits
         optimizer.zero_grad(set_to_none=True)
         loss_of(logits.float(), images.y[rows], peer_logits.float(), images.y[peer_y]).backward()
         optimizer.step()
@@ -216,11 +233,13 @@ def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype, 
     history.heldout.append(val.double().mean().item())
 
 
-def _keep(net: nn.Module, history: History, keep: dict[str, Path]) -> None:
+def _keep(net: nn.Module, history: History, keep: dict[str, Path], final: bool) -> None:
+    if history.diverged:
+        return
     scores = {"best_test": [c.double().mean().item() for c in history.correct], "noisy_val": history.heldout}
     for name, path in keep.items():
         values = scores.get(name)
-        if values is None or values[-1] > max(values[:-1], default=-1.0):
+        if final if values is None else values[-1] > max(values[:-1], default=-1.0):
             save_checkpoint(path, {"net": net.state_dict()})
 
 

@@ -52,7 +52,7 @@ def test_learning_rate_zero_moves_only_the_running_statistics(column):
     run = pick(column, start="best_test", variant="lr0")
     p = images.problem(run, CPU)
     images.fit(images.warm_up_of(run), CPU)
-    before = train.load_checkpoint(images.folder_of(run, p.checksum) / "best_test.pt")["net"]
+    before = train.load_checkpoint(images.folder_of(run, p.checksum, CPU) / "best_test.pt")["net"]
     after = images.fit(run, CPU)[1].state_dict()
     assert before.keys() == after.keys()
     for name, old in before.items():
@@ -110,7 +110,7 @@ def test_a_killed_run_ends_in_the_record_of_one_that_was_not(column, checkpoints
 def test_a_damaged_warm_up_is_one_clear_line(column):
     run = pick(column, start="last" if any(r.start == "last" for r in column) else "best_test", rate=-1.0)
     images.fit(images.warm_up_of(run), CPU)
-    path = images.folder_of(run, images.problem(run, CPU).checksum) / f"{run.start}.pt"
+    path = images.folder_of(run, images.problem(run, CPU).checksum, CPU) / f"{run.start}.pt"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=rf"{run.start}.pt: not a readable checkpoint .*delete it"):
         images.fit(run, CPU)

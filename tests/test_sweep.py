@@ -14,6 +14,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
+import torch
 
 from nls import sweep
 from nls.experiments import table_runs
@@ -358,3 +359,21 @@ def test_records_are_found_without_the_data(tmp_path, reference, monkeypatch):
     found = sweep.stored([RUNS[2], RUNS[0]], tmp_path)
     assert found["config"].tolist() == [RUNS[2].config, RUNS[0].config]
     assert len(sweep.stored([RUNS[0]], tmp_path / "elsewhere")) == 0
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, monkeypatch, error):
+    shutil.copy(reference, tmp_path)
+    before = (tmp_path / "two_dimensions.jsonl").read_bytes()
+    (tmp_path / "two_dimensions.jsonl").write_bytes(before[: before.index(b"\n") + 1])
+
+    def greedy(*_):
+        raise error
+
+    table = dataclasses.replace(sweep.TABLES["two_dimensions"], train=greedy)
+    monkeypatch.setitem(sweep.TABLES, "two_dimensions", table)
+    with pytest.raises(
+        OSError, match=r"cpu: out of memory while training two_dimensions, plane symmetric 0.05, seed [01]; wh"
+    ):
+        run(tmp_path)
+    assert (tmp_path / "two_dimensions.jsonl").read_bytes() == before[: before.index(b"\n") + 1]

@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from nls import data, gls_loss
-from nls.train import History, Images, Stage, crop_and_flip, evaluate, load_checkpoint, save_checkpoint, train
+from nls.train import (
+    History,
+    Images,
+    Stage,
+    crop_and_flip,
+    evaluate,
+    load_checkpoint,
+    placements,
+    save_checkpoint,
+    train,
+)
 
 STAGE = Stage(lrs=(0.1, 0.1, 0.05, 0.01), momentum=0.9, batch_size=64, augment=False)
 
@@ -124,7 +134,7 @@ def test_peers_are_independent_batches(images):
 
 def test_crop_and_flip_shift_and_mirror_whole_images():
     x = torch.arange(1, 1 + 6 * 3 * 8 * 8).view(6, 3, 8, 8)
-    out = crop_and_flip(x, torch.Generator().manual_seed(0))
+    out = crop_and_flip(x, placements((6,), torch.Generator().manual_seed(0)))
     assert out.shape == x.shape
     padded = nn.functional.pad(x, (4,) * 4)
     for n in range(6):
