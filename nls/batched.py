@@ -56,6 +56,12 @@ class Loss:
     divergence: str | None = None
     alpha: float = 1.0
 
+    @classmethod
+    def of(cls, method: str, rate: float | None, variant: str | None, T: Any = None) -> "Loss":
+        """From the keys of a run, whose variant names the divergence, or as `alpha 0.5` the weight of the peers."""
+        alpha = float(variant.removeprefix("alpha ")) if method == "peer" and variant else 1.0
+        return cls(method, rate, T, variant if method == "fdiv" else None, alpha)
+
     @property
     def peers(self) -> bool:
         """Whether it needs a second, independent batch."""

@@ -318,10 +318,11 @@ def train(
     from .experiments import table_runs
 
     runs = table_runs(table, profile, range(seeds))
-    columns = {f"{r.dataset} {r.noise} {r.noise_rate:g}" for r in runs}
-    if unknown := set(only or []) - columns:
-        raise Failure(f"--only: got {', '.join(sorted(unknown))}, expected some of {'; '.join(sorted(columns))}")
-    runs = [r for r in runs if not only or f"{r.dataset} {r.noise} {r.noise_rate:g}" in only]
+    column = {r: f"{r.dataset} {r.noise} {r.noise_rate:g}" for r in runs}
+    if unknown := set(only or []) - set(column.values()):
+        known = "; ".join(sorted(set(column.values())))
+        raise Failure(f"--only: got {', '.join(sorted(unknown))}, expected some of {known}")
+    runs = [r for r in runs if not only or column[r] in only]
     started = time.perf_counter()
     records = sweep.sweep(runs, results or report.home() / "results", device=device)
     typer.echo(f"{table}: {len(records)} records, {time.perf_counter() - started:.0f} s")

@@ -85,7 +85,7 @@ TABLE5_REPEATED = (("cifar10", "worse"),)  # `small`: seeds after the first
 
 # `paper` is the official recipe with its stage of 100 epochs at 1e-6 shortened to a tenth at ten times the learning
 # rate. `small` is ours for a CPU: the same shape in 20 epochs, and in 88 steps at a learning rate that covers in sum
-# (.035) what the official 39,100 steps at 1e-6 do (.039). `quick` takes 10,000 images, `smoke` shows that it runs.
+# (.035) what the official 39,100 steps at 1e-6 do (.039). `quick` takes 5,000 images, `smoke` shows that it runs.
 IMAGE_RECIPES = {
     "paper": ImageRecipe(
         network="resnet34",

@@ -21,7 +21,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 from . import data, models
 from .batched import INITIALISING, Loss
 from .noise import asymmetric, corrupt, estimate_transition, symmetric, transition_matrix
-from .runs import BATCHES, INIT, NOISE, SPLIT, Run, stream
+from .runs import BATCHES, INIT, SPLIT, Run, noise_seed, stream
 from .train import History, Images, Stage, evaluate, load_checkpoint, train
 
 HUMAN_NOISE = tuple(name for _, _, names in data.HUMAN_LABELS.values() for name in names)
@@ -60,7 +60,7 @@ def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
         case _:
             known = ", ".join(("symmetric", "asymmetric", "asymmetric_oneway", "web", *HUMAN_NOISE))
             raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
-    return corrupt(y, T, seed=int(stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31)))
+    return corrupt(y, T, noise_seed(run))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +204,7 @@ def loss_of(run: Run, net: nn.Module, p: Problem) -> Loss:
     elif run.variant == "estimated T":
         logits = evaluate(net, p.images, p.images.x, torch.bfloat16)
         T = estimate_transition(logits.double().softmax(1), filter_outliers=p.num_classes <= 10)
-    alpha = float(run.variant.removeprefix("alpha ")) if run.method == "peer" else 1.0
-    return Loss(run.method, run.rate, T, run.variant if run.method == "fdiv" else None, alpha)
+    return Loss.of(run.method, run.rate, run.variant, T)
 
 
 def train_images(runs: Sequence[Run], device: torch.device) -> list[dict]:

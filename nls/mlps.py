@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from . import batched, data, texts
-from .noise import corrupt, estimate_transition, symmetric, transition_matrix
-from .runs import FRESH, INIT, NOISE, SPLIT, Run, TextRecipe, batch_order, stream
+from .noise import estimate_transition, symmetric, transition_matrix
+from .runs import FRESH, INIT, SPLIT, Run, TextRecipe, batch_order, stream
 
 
 def pooled(dataset: str) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def problem(runs: Sequence[Run]) -> batched.Problem:
     """The stack of runs that share data set, seed and recipe: split, noise, scaling and order of the batches."""
     run, recipe = runs[0], runs[0].recipe
     x_train, y_train, x_test, y_test = rows_of(run)
-    noisy = np.stack([_noisy(y_train, r) for r in runs])
+    noisy = np.stack([texts.noisy_labels(r, y_train) for r in runs])
     num_val = math.ceil(recipe.heldout_fraction * len(y_train))
     # Scaled by the training rows, the held-out ones included, as in the PeerLoss code.
     mean, scale = _scaling(features(run.dataset, x_train))
@@ -81,13 +81,6 @@ def scaler(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return _scaling(features(run.dataset, rows_of(run)[0]))
 
 
-def _noisy(labels: np.ndarray, run: Run) -> np.ndarray:
-    num_classes = int(labels.max()) + 1
-    # One draw per noise rate, the same for every rate and method of the seed. Exact counts, as in the PeerLoss code.
-    draw = stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31)
-    return corrupt(labels, symmetric(num_classes, run.noise_rate), seed=int(draw), mode="exact")
-
-
 def _scaling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, scale = x.mean(0), x.std(0)
     scale[scale == 0] = 1
@@ -101,11 +94,10 @@ def _rows(x: np.ndarray) -> torch.Tensor:
 def fit_mlps(runs: Sequence[Run], device: torch.device | str = "cpu") -> tuple[list[dict], batched.Stack]:
     """Train the runs of one group: what is measured of each, in the order of the runs, and the trained networks."""
     stacked = texts.problem(runs) if isinstance(runs[0].recipe, TextRecipe) else problem(runs)
-    model_losses = []
-    for m, run in enumerate(runs):
-        T = _transition(stacked, m, run, device)
-        alpha = float(run.variant.removeprefix("alpha ")) if run.method == "peer" and run.variant else 1.0
-        model_losses.append(batched.Loss(run.method, run.rate, T, run.variant, alpha))
+    model_losses = [
+        batched.Loss.of(run.method, run.rate, run.variant, _transition(stacked, m, run, device))
+        for m, run in enumerate(runs)
+    ]
     return _train(stacked, model_losses, runs[0], device)
 
 

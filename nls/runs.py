@@ -107,6 +107,11 @@ def stream(seed: int, purpose: int, extra: int = 0) -> np.random.Generator:
     return np.random.default_rng((seed, purpose, extra))
 
 
+def noise_seed(run: Run) -> int:
+    """One draw per noise rate, the same for every smooth rate and method of the seed."""
+    return int(stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31))
+
+
 def batch_order(num_rows: int, recipe: MLPRecipe, seed: int) -> torch.Tensor:
     """(steps, batch_size) row numbers: epochs in random order, an incomplete last batch dropped."""
     rng, per_epoch = stream(seed, BATCHES), num_rows // recipe.batch_size

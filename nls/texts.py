@@ -11,7 +11,7 @@ import torch
 
 from . import batched, data
 from .noise import corrupt, symmetric
-from .runs import NOISE, SPLIT, Run, batch_order, stream
+from .runs import SPLIT, Run, batch_order, noise_seed, stream
 
 DIMENSIONS = 200
 
@@ -84,11 +84,10 @@ def _rows(run: Run, total: int) -> np.ndarray:
 
 
 def noisy_labels(run: Run, y: np.ndarray) -> np.ndarray:
-    """The training labels of a run, in the data set's order: human ones, or symmetric noise of exact counts."""
+    """The training labels of a run, in the order of `y`: by people, or symmetric, of exact counts as in PeerLoss."""
     if run.noise == "human":
         return data.human_labels(run.dataset, run.noise)
-    draw = stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31)
-    return corrupt(y, symmetric(int(y.max()) + 1, run.noise_rate), seed=int(draw), mode="exact")
+    return corrupt(y, symmetric(int(y.max()) + 1, run.noise_rate), noise_seed(run), mode="exact")
 
 
 def clean_rows(run: Run) -> np.ndarray:

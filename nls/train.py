@@ -98,7 +98,7 @@ class History:
         found["auc"] = (ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / pairs if pairs else torch.tensor(0.5)
         counts = {
             name: torch.histc(confidence[rows], CONFIDENCE_BINS, 0, 1).int().tolist()
-            for name, rows in (("right", predicted == y_test), ("wrong", predicted != y_test))
+            for name, rows in (("right", hit), ("wrong", ~hit))
         }
         curves = {name: [round(v, 4) for v in values] for name, values in curves.items()}
         measured = {k: v.item() for k, v in found.items()} | {"diverged": self.diverged, "seconds": self.seconds}
