@@ -1,27 +1,27 @@
-"""The command line: `nls run`, `nls train`, `nls verify`, `nls data`, `nls scoreboard`."""
+"""The command line: `nls run`, `nls train`, `nls verify`, `nls site`, `nls data`, `nls scoreboard`."""
 
 import ast
-import hashlib
-import json
 import os
-import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
 
-from . import data, report
-from .experiments import PROFILES, TABLES
+from . import batch, data, report, site, sweep
+from .experiments import PROFILES, TABLES, table_runs
 from .models import pick_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
+STYLES = {"done": "green", "failed": "red", "unchanged": "dim", "waiting": "dim"}
+Scheduler = Annotated[str | None, typer.Option(help="Train on this Dask scheduler, such as tcp://10.0.0.1:8786.")]
 
 
 class Failure(typer.Exit):
@@ -38,7 +38,9 @@ def main() -> None:
     except (ValueError, TypeError, OSError) as error:
         typer.echo(f"nls: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns an interruption into exit code 130
+        if isinstance(end, SystemExit) and end.code != 130:
+            raise
         typer.echo("nls: interrupted; what was recorded is kept, the same command goes on from there", err=True)
         sys.exit(130)
 
@@ -52,38 +54,73 @@ def run(
     update: Annotated[bool, typer.Option("--update", help="Maintainers: rewrite notebooks/ and figures/.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run again even what is unchanged.")] = False,
     build: Annotated[Path | None, typer.Option(help="Where everything goes; build/PROFILE by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Notebooks at a time; one per core by default.")] = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Execute notebooks with papermill, training what their records lack, and render them as a site."""
     home = report.home()
     if profile not in PROFILES:
         raise Failure(f"--profile: got {profile!r}, expected one of {', '.join(PROFILES)}")
     pick_device(device)
-    chosen = _choose(home, [Path(n).stem.zfill(2) for n in notebooks or []])
+    chosen = _choose(home, notebooks or [])
     given = _parse(parameter or [])
     if update and (given or profile != "quick"):
         raise Failure("--update: rewrites the committed outputs, which have the notebooks' own parameters; drop -p")
+    _train_on(scheduler)
     folder = (build or home / "build" / ("update" if update else profile)).resolve()
-    jobs = [_Job(home, path, folder, profile, device, given, update) for path in chosen]
-    for job in jobs:
-        job.check()
-    started = time.perf_counter()
-    failed = [job.name for job in jobs if not job.execute(force)]
+    inside = folder.relative_to(home) if folder.is_relative_to(home) else folder
+    places = {"RESULTS": (inside / "results").as_posix(), "FIGURES": (inside / "figures").as_posix()}
+    usual = {} if update else {"PROFILE": profile, "DEVICE": device} | places
+    todo = [batch.Job(path, folder, _parameters(path, usual, given), publish=update) for path in chosen]
+    begun = time.perf_counter()
+    with _view(todo) as view:
+        outcomes = batch.run(
+            todo,
+            workers=jobs or os.cpu_count() or 1,
+            force=force,
+            progress=view.progress,
+            started=view.started,
+            ended=view.ended,
+        )
     if not update:
-        index = _site(home, folder)
+        index = site.build(
+            folder / "notebooks", folder / "figures", folder / "results", folder / "site", folder / "state"
+        )
         typer.echo(f"\n{_board_text(folder / 'figures')}\n\nSite: {index}\nFigures: {folder / 'figures'}")
-    typer.echo(f"{len(jobs) - len(failed)} of {len(jobs)} notebooks done in {time.perf_counter() - started:.0f} s")
+    failed = [name for name, outcome in outcomes.items() if outcome.state == "failed"]
+    typer.echo(f"{len(todo) - len(failed)} of {len(todo)} notebooks done in {time.perf_counter() - begun:.0f} s")
     if failed:
         raise Failure(f"failed: {', '.join(failed)}; the tracebacks are in {folder / 'notebooks'}", code=1)
 
 
+def _train_on(scheduler: str | None) -> None:
+    """Kernels inherit this, so that their sweeps, too, train on the cluster."""
+    if scheduler:
+        with sweep.cluster(scheduler):  # nobody there, or no Dask: said before any work
+            os.environ["NLS_SCHEDULER"] = scheduler
+
+
+def _parameters(path: Path, usual: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Refuses a parameter that the notebook's `parameters` cell does not assign: papermill would only log it."""
+    names = batch.parameter_names(path)
+    if unknown := sorted(given.keys() - names):
+        raise Failure(f"-p: {path.stem} has no {', '.join(unknown)}; expected {', '.join(sorted(names))}")
+    return {k: v for k, v in usual.items() if k in names} | given
+
+
 def _choose(home: Path, wanted: list[str]) -> list[Path]:
-    there = {p.stem[:2]: p for p in sorted((home / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    """Notebooks by number, name or path, in the order of their numbers; all if none is named."""
+    there = sorted((home / "notebooks").glob("[0-9]*_*.ipynb"))
     if not there:
         raise Failure(f"no notebooks in {home / 'notebooks'}; run this inside a checkout of the repository")
-    unknown = [w for w in wanted if w[:2] not in there or not there[w[:2]].stem.startswith(w)]
-    if unknown:
-        raise Failure(f"notebook: got {', '.join(unknown)}, expected {', '.join(p.stem for p in there.values())}")
-    return [path for number, path in there.items() if not wanted or any(w[:2] == number for w in wanted)]
+    chosen = {w: [p for p in there if _named(p, Path(w).stem)] for w in wanted}
+    if unknown := [w for w, paths in chosen.items() if not paths]:
+        raise Failure(f"notebook: got {', '.join(unknown)}, expected {', '.join(p.stem for p in there)}")
+    return [path for path in there if not wanted or any(path in paths for paths in chosen.values())]
+
+
+def _named(path: Path, name: str) -> bool:
+    return path.stem == name or (name.isdigit() and int(path.stem.split("_")[0]) == int(name))
 
 
 def _parse(parameters: list[str]) -> dict[str, Any]:
@@ -100,206 +137,48 @@ def _parse(parameters: list[str]) -> dict[str, Any]:
     return given
 
 
-class _Job:
-    """One notebook, its parameters, and the key under which it need not run again."""
+class _View:
+    """What each notebook is doing: state, seconds, cells and the reason why it ran."""
 
-    def __init__(self, home, path, folder, profile, device, given, update):
-        self.home, self.path, self.folder, self.update, self.name = home, path, folder, update, path.stem
-        self.given, self.device = given, device
-        inside = folder.relative_to(home) if folder.is_relative_to(home) else folder
-        places = {"RESULTS": (inside / "results").as_posix(), "FIGURES": (inside / "figures").as_posix()}
-        self.parameters = {} if update else {"PROFILE": profile, "DEVICE": device} | places
-        self.state = folder / "state" / f"{self.name}.json"
-        self.output = folder / "notebooks" / path.name
+    def __init__(self, jobs: Sequence[batch.Job], progress: Path):
+        self.console, self.progress = Console(), progress
+        self.rows = {job.stem: batch.Outcome("waiting", "") for job in jobs}
 
-    def check(self) -> None:
-        """Refuse a parameter that the notebook's `parameters` cell does not assign: papermill would only log it."""
-        names = parameter_names(self.path)
-        unknown = sorted(self.given.keys() - names)
-        if unknown:
-            raise Failure(f"-p: {self.name} has no {', '.join(unknown)}; expected {', '.join(sorted(names))}")
-        self.parameters = {k: v for k, v in self.parameters.items() if k in names} | self.given
+    def started(self, job: batch.Job, why: str) -> None:
+        self.rows[job.stem] = batch.Outcome("queued", why)
 
-    def key(self) -> str:
-        """Hash of what decides the output: notebook, `nls`, lock file, parameters, data; for 11 the others' claims."""
-        digest = hashlib.sha256(json.dumps(self.parameters, sort_keys=True, default=str).encode())
-        digest.update(json.dumps([str(data.data_dir()), self.update]).encode())
-        paths = [self.path, self.home / "requirements-lock.txt", *sorted((self.home / "nls").rglob("*.*"))]
-        if self.update:
-            paths += sorted((self.home / "results").glob("*.jsonl"))
-        if self.name.startswith(SCOREBOARD):
-            paths += sorted(self.figures().glob("*_claims.csv"))
-        for path in paths:
-            if path.suffix in (".py", ".csv", ".txt", ".jsonl", ".ipynb") and path.is_file():
-                digest.update(path.name.encode() + (_source(path) if path == self.path else path.read_bytes()))
-        return digest.hexdigest()
+    def ended(self, job: batch.Job, outcome: batch.Outcome) -> None:
+        self.rows[job.stem] = outcome
+        if not self.console.is_terminal:
+            count = f"{outcome.cells:3} cells" if outcome.state != "unchanged" else " " * 9
+            typer.echo(f"{job.stem:34} {outcome.state:9} {outcome.seconds:5.0f} s {count}  {outcome.why}")
 
-    def figures(self) -> Path:
-        return self.home / "figures" if self.update else self.folder / "figures"
-
-    def last(self) -> dict:
-        """What is known of the last run; nothing if its figures are gone or the state is unreadable."""
-        try:
-            state = json.loads(self.state.read_text())
-        except (OSError, ValueError):
-            return {}
-        drawn = any(self.figures().glob(f"{self.name[:2]}_*")) or "FIGURES" not in parameter_names(self.path)
-        return state if drawn or self.name.startswith(SCOREBOARD) else {}
-
-    def execute(self, force: bool) -> bool:
-        """Run the notebook unless nothing changed; True if its output is good."""
-        key = self.key()
-        state = self.last()
-        if not force and state.get("key") == key and self.output.exists():
-            typer.echo(f"{self.name:34} unchanged ({state['seconds']:.0f} s when it ran)")
-            return True
-        started = time.perf_counter()
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        with _progress(self.name):
-            error = _papermill(self.path, self.output, self.parameters)
-        seconds = time.perf_counter() - started
-        if error:
-            typer.echo(f"{self.name:34} FAILED after {seconds:.0f} s: {error}")
-            return False
-        if self.update:
-            publish(self.output, self.path)
-        self.state.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.state.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"key": self.key() if self.update else key, "seconds": seconds}))
-        temporary.replace(self.state)
-        typer.echo(f"{self.name:34} done in {seconds:.0f} s")
-        return True
+    def table(self) -> Table:
+        table = Table("notebook", "state", Column("seconds", justify="right"), "cells", "why", box=None)
+        for name, row in self.rows.items():
+            state, seconds, cells = row.state, f"{row.seconds:.0f}" if row.seconds else "", str(row.cells or "")
+            if state == "queued" and (said := _read(self.progress / f"{name}.cells")):
+                begun, executed, total = said.split()
+                state, seconds, cells = "running", f"{time.time() - float(begun):.0f}", f"{executed}/{total}"
+                state += f" {_read(self.progress / f'{name}.sweep')}"
+            table.add_row(name, state, seconds, cells, row.why, style=STYLES.get(row.state))
+        return table
 
 
-def parameter_names(path: Path) -> set[str]:
-    """Names assigned in the cell tagged `parameters`."""
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            tree = ast.parse("".join(cell["source"]))
-            targets = [t for node in tree.body for t in getattr(node, "targets", [getattr(node, "target", None)])]
-            return {t.id for t in targets if isinstance(t, ast.Name)}
-    return set()
-
-
-def _source(path: Path) -> bytes:
-    """A notebook's cells without their outputs."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in cells]).encode()
-
-
-def _papermill(path: Path, output: Path, parameters: dict) -> str | None:
-    """Execute into `output`; the error's last line, or None. A failed notebook keeps its traceback."""
-    import papermill
-
-    try:
-        papermill.execute_notebook(
-            str(path),
-            str(output),
-            parameters,
-            cwd=str(path.parent),
-            progress_bar=False,
-            kernel_name="python3",
-            extra_arguments=["--IPKernelApp.log_level=40"],  # else every kernel warns that its port is not encrypted
-        )
-    except papermill.PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
-    except RuntimeError as error:  # the kernel died: killed for memory, say
-        return str(error)
-    return None
-
-
-def publish(executed: Path, target: Path) -> None:
-    """Put an executed notebook into the repository: without time stamps, durations and papermill's own marks."""
-    import nbformat
-
-    notebook = nbformat.read(executed, as_version=4)
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    for number, cell in enumerate(notebook.cells):
-        tags = [t for t in cell.metadata.get("tags", []) if not t.startswith("papermill")]
-        cell.metadata = {"tags": tags} if tags else {}
-        cell.id = f"cell-{number:02}"
-        if cell.cell_type == "code":
-            cell.outputs = _one_stream([o for o in cell.outputs if o.get("name") != "stderr"])
-    temporary = target.with_suffix(".tmp")
-    nbformat.write(notebook, temporary)
-    temporary.replace(target)
-
-
-def _one_stream(outputs: list) -> list:
-    """Printed text that follows printed text, joined: where a kernel cuts it is chance."""
-    joined: list = []
-    for output in outputs:
-        if joined and output.output_type == joined[-1].output_type == "stream":
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    return joined
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[None]:
-    """A line on the terminal with the elapsed time and what the notebook's sweep last reported."""
-    stop = threading.Event()
+def _view(jobs: Sequence[batch.Job]) -> Iterator[_View]:
+    """A live table on a terminal, else a line per notebook as it ends."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "progress"
-
-        def watch() -> None:
-            terminal, started, shown, last = sys.stderr.isatty(), time.perf_counter(), "", -10.0
-            while not stop.wait(0.5):
-                said, now = file.read_text() if file.exists() else "running", time.perf_counter() - started
-                if terminal:
-                    sys.stderr.write(f"\r\033[K{name:34} {now:4.0f} s  {said}")
-                elif said != shown and now - last > 10:  # in a log, a line every ten seconds at most
-                    sys.stderr.write(f"{name:34} {now:4.0f} s  {said}\n")
-                    shown, last = said, now
-                sys.stderr.flush()
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        os.environ["NLS_PROGRESS"] = str(file)  # kernels inherit it; see sweep._Progress
-        try:
-            yield
-        finally:
-            del os.environ["NLS_PROGRESS"]
-            stop.set()
-            thread.join()
-            if sys.stderr.isatty():
-                sys.stderr.write("\r\033[K")
-                sys.stderr.flush()
-
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>To smooth or not, reproduced</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
-table{{border-collapse:collapse;font-size:14px}}td,th{{padding:.3rem .6rem;text-align:left;border-bottom:1px solid #ddd;
-vertical-align:top}}main ul{{list-style:none;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,
-1fr));gap:1rem}}main li{{border:1px solid #ddd;border-radius:6px;padding:.8rem}}img{{max-width:100%}}</style>
-<h1>To smooth or not, reproduced</h1><main><ul>{items}</ul><h2>Scoreboard</h2>{board}</main></html>
-"""
-
-
-def _site(home: Path, folder: Path) -> Path:
-    """HTML of every executed notebook and an index page; only what changed is rendered again."""
-    from nbconvert import HTMLExporter
-
-    site, items = folder / "site", []
-    (site / "figures").mkdir(parents=True, exist_ok=True)
-    for image in (folder / "figures").glob("*.png"):
-        shutil.copy2(image, site / "figures" / image.name)
-    for notebook in sorted((folder / "notebooks").glob("*.ipynb")):
-        page = site / f"{notebook.stem}.html"
-        if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
-            page.write_text(HTMLExporter().from_filename(str(notebook))[0], encoding="utf-8")
-        image = next(iter(sorted((site / "figures").glob(f"{notebook.stem[:2]}_*.png"))), None)
-        picture = f'<img src="figures/{image.name}" alt="">' if image else ""
-        items.append(f'<li><a href="{page.name}">{notebook.stem.replace("_", " ")}{picture}</a></li>')
-    index = site / "index.html"
-    board = report.verdict_table(report.scoreboard(folder / "figures"))
-    index.write_text(PAGE.format(items="".join(items), board=board), encoding="utf-8")
-    return index
+        view = _View(jobs, Path(folder))
+        if not view.console.is_terminal:
+            yield view
+            return
+        with Live(get_renderable=view.table, console=view.console, refresh_per_second=2):
+            yield view
 
 
 @app.command()
@@ -312,17 +191,16 @@ def train(
     ] = None,
     results: Annotated[Path | None, typer.Option(help="results/ by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    scheduler: Scheduler = None,
 ) -> None:
     """Train what a table's records lack, all of it or column by column; an interruption loses nothing recorded."""
-    from . import sweep
-    from .experiments import table_runs
-
     runs = table_runs(table, profile, range(seeds))
     column = {r: f"{r.dataset} {r.noise} {r.noise_rate:g}" for r in runs}
     if unknown := set(only or []) - set(column.values()):
         known = "; ".join(sorted(set(column.values())))
         raise Failure(f"--only: got {', '.join(sorted(unknown))}, expected some of {known}")
     runs = [r for r in runs if not only or column[r] in only]
+    _train_on(scheduler)
     started = time.perf_counter()
     records = sweep.sweep(runs, results or report.home() / "results", device=device)
     typer.echo(f"{table}: {len(records)} records, {time.perf_counter() - started:.0f} s")
@@ -332,21 +210,37 @@ def train(
 def verify(
     table: Annotated[str, typer.Argument(help="A table of results/, such as table1.")],
     sample: Annotated[int, typer.Option(min=1, help="How many records to train again.")] = 5,
+    max_seconds: Annotated[float, typer.Option(help="Draw from records that took no longer.")] = sweep.CHEAP_SECONDS,
     seed: Annotated[int | None, typer.Option(help="Which records are drawn.")] = None,
     results: Annotated[Path | None, typer.Option(help="results/ by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train randomly drawn records again and compare with what is committed."""
-    from . import sweep
-
     if table not in TABLES:
         raise Failure(f"table: got {table!r}, expected one of {', '.join(TABLES)}")
-    rows = sweep.verify(table, results or report.home() / "results", sample, seed=seed, device=device)
+    folder = results or report.home() / "results"
+    rows = sweep.verify(table, folder, sample, seed=seed, max_seconds=max_seconds, device=device)
     typer.echo(rows.to_string(index=False))
-    good = int(rows["ok"].sum())
-    typer.echo(f"{good} of {len(rows)} records of {table} agree")
+    good, largest = int(rows["ok"].sum()), rows["difference"].max()
+    where = "to the bit" if rows["exact"].all() else "within tolerance: another device or other versions"
+    typer.echo(f"{good} of {len(rows)} records of {table} agree ({where}); largest difference {largest:.6g}")
     if good < len(rows):
         raise Failure(f"{table}: {len(rows) - good} records differ from what this code trains", code=1)
+
+
+@app.command("site")
+def make_site(
+    build: Annotated[Path | None, typer.Option(help="A build folder; the committed notebooks by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="build/site, or site in the build folder, by default.")] = None,
+) -> None:
+    """A static site of the executed notebooks; it needs no network to be viewed."""
+    home = build or report.home()
+    target = output or (build / "site" if build else home / "build" / "site")
+    typer.echo(_build_site(home, target))
+
+
+def _build_site(folder: Path, target: Path) -> Path:
+    return site.build(folder / "notebooks", folder / "figures", folder / "results", target, folder / "state")
 
 
 @app.command("data")

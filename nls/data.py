@@ -131,6 +131,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("NLS_CACHE") or "~/.cache/nls").expanduser()
 
 
+def files() -> list[Path]:
+    """The downloaded files that are there: of every source, and the labels by people."""
+    folder = data_dir()
+    names = [n for s in SOURCES.values() if not s.shipped for f in s.files for n in f.split("|")]
+    names += [name for name, _, _ in HUMAN_LABELS.values()]
+    return [] if folder is None else [folder / name for name in dict.fromkeys(names) if (folder / name).is_file()]
+
+
 def twonorm_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`n` fresh draws (x (n, 20), y (n,)) from Twonorm's distribution, independent of the frozen rows of `load`."""
     check_integer("n", n, 1)

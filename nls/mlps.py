@@ -54,7 +54,7 @@ def problem(runs: Sequence[Run]) -> batched.Problem:
     """The stack of runs that share data set, seed and recipe: split, noise, scaling and order of the batches."""
     run, recipe = runs[0], runs[0].recipe
     x_train, y_train, x_test, y_test = rows_of(run)
-    noisy = np.stack([texts.noisy_labels(r, y_train) for r in runs])
+    noisy = texts.noisy_labels(runs, y_train)
     num_val = math.ceil(recipe.heldout_fraction * len(y_train))
     # Scaled by the training rows, the held-out ones included, as in the PeerLoss code.
     mean, scale = _scaling(features(run.dataset, x_train))
@@ -94,10 +94,13 @@ def _rows(x: np.ndarray) -> torch.Tensor:
 def fit_mlps(runs: Sequence[Run], device: torch.device | str = "cpu") -> tuple[list[dict], batched.Stack]:
     """Train the runs of one group: what is measured of each, in the order of the runs, and the trained networks."""
     stacked = texts.problem(runs) if isinstance(runs[0].recipe, TextRecipe) else problem(runs)
-    model_losses = [
-        batched.Loss.of(run.method, run.rate, run.variant, _transition(stacked, m, run, device))
-        for m, run in enumerate(runs)
-    ]
+    T: dict = {}  # one for all corrections under the same noise: estimating it takes a model of its own
+    model_losses = []
+    for m, run in enumerate(runs):
+        noise = (*texts.noise_of(run), run.variant)
+        if run.method in ("blc", "flc") and noise not in T:
+            T[noise] = _transition(stacked, m, run, device)
+        model_losses.append(batched.Loss.of(run.method, run.rate, run.variant, T.get(noise)))
     return _train(stacked, model_losses, runs[0], device)
 
 
@@ -113,10 +116,8 @@ def _train(stacked, model_losses, run: Run, device) -> tuple[list[dict], batched
     )
 
 
-def _transition(stacked: batched.Problem, model: int, run: Run, device) -> np.ndarray | None:
+def _transition(stacked: batched.Problem, model: int, run: Run, device) -> np.ndarray:
     """The T of a correction: of the noise (as drawn, if by people), or Patrini's from a model by cross entropy."""
-    if run.method not in ("blc", "flc"):
-        return None
     if run.variant == "estimated T":
         alone = dataclasses.replace(stacked, y=stacked.y[[model]], y_val=stacked.y_val[[model]])
         stack = _train(alone, [batched.Loss("gls", 0.0)], run, device)[1]

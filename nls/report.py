@@ -187,10 +187,12 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
 
 
 def _parts(parts: pd.DataFrame) -> str:
-    """How many parts hold; with one seed how many have the claimed sign."""
-    if parts["verdict"].iloc[0] != "one seed":
-        return f"{parts['holds'].sum()}/{len(parts)}"
-    return f"{(parts['holds'] | (parts['mean'] > 0)).sum()}/{len(parts)} in sign"
+    """How many parts hold; of those with one seed, how many have the claimed sign."""
+    single = parts[parts["n"] == 1]
+    tested = parts.drop(single.index)
+    signs = f"{(single['holds'] | (single['mean'] > 0)).sum()}/{len(single)} in sign"
+    held = f"{tested['holds'].sum()}/{len(tested)}"
+    return held if not len(single) else signs if not len(tested) else f"{held}, {signs}"
 
 
 # ---------------------------------------------------------------- tables
@@ -216,6 +218,13 @@ def chosen_on_noisy_labels(records: pd.DataFrame, keys: Sequence[str]) -> pd.Dat
     """
     order = records.assign(_size=records["rate"].abs()).sort_values(["heldout", "_size"], ascending=[False, True])
     return order.groupby(list(keys), sort=True).head(1).drop(columns="_size").sort_values(list(keys))
+
+
+def best_of(candidates: pd.DataFrame, measure: str) -> pd.Series:
+    """Per seed, `measure` of the candidate that it ranks first; for `noisy_val` of the one that held-out labels do."""
+    by = "heldout" if measure == "noisy_val" else measure
+    first = candidates.sort_values(by, ascending=False, kind="stable").groupby("seed").head(1)
+    return first.set_index("seed")[measure].sort_index()
 
 
 def rate_chosen_elsewhere(records: pd.DataFrame, rates: Sequence[float], measure: str = "best_test") -> pd.Series:

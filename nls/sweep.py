@@ -4,6 +4,9 @@
 `config` (the hash of everything that determines it) and the checksum of the data as they are now; any other record of
 the same run stays in the file and is not used. Appending holds a lock, so several processes may share a file, and is
 all or nothing, so a process may be killed at any moment.
+
+Workers share this machine's places, one per core or one per GPU: where the environment variable NLS_PLACES names a
+folder, with the workers of all sweeps that know it. NLS_SCHEDULER names a Dask scheduler to train on instead.
 """
 
 import dataclasses
@@ -11,6 +14,7 @@ import json
 import math
 import os
 import random
+import signal
 import tempfile
 import threading
 import time
@@ -19,8 +23,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from typing import IO
 
 import filelock
 import pandas as pd
@@ -52,36 +57,40 @@ def sweep(
 ) -> pd.DataFrame:
     """The records of `runs`, in their order, training those that `results` does not hold yet.
 
-    Any `concurrent.futures.Executor` will do; by default one process per core (on a GPU one process). Raises
-    ValueError for an empty grid, a device that is not there or a damaged file, OSError if `results` cannot be written;
-    all of them before anything is trained.
+    Any `concurrent.futures.Executor` will do, only `submit` is used; its workers need this package and the same data.
+    By default one process per core or per GPU. Raises ValueError for an empty grid, a device that is not there or a
+    damaged file, OSError if `results` cannot be written; all of them before anything is trained. ValueError, too, if a
+    worker has other data.
     """
     runs = list(runs)
     if not runs:
         raise ValueError("runs: got an empty grid, expected at least one run")
-    torch_device = pick_device(device)
-    files = {t: Path(results) / f"{t}.jsonl" for t in dict.fromkeys(run.table for run in runs)}
+    remote = executor is not None or os.environ.get("NLS_SCHEDULER")
+    device = device if remote else str(pick_device(device))
+    logs = {t: Log(Path(results) / f"{t}.jsonl") for t in dict.fromkeys(run.table for run in runs)}
     key = {run: (run.config, checksum(run.dataset)) for run in runs}
-    done = {t: index(read(path)) for t, path in files.items()}
-    missing = [run for run in runs if key[run] not in done[run.table]]
+    missing = [run for run in runs if key[run] not in logs[run.table].records]
     if missing:
         for table in {run.table for run in missing}:
-            _check_writable(files[table])
+            logs[table].check_writable()
         groups, waiting = list(dict.fromkeys(whole_group(run) for run in missing)), set(missing)
+        # First what others start from: no worker then waits for another's warm-up.
+        waves = [[g for g in groups if (g[0].start == "scratch") == first] for first in (True, False)]
         bar = _Progress(missing[0].table, len(runs), len(runs) - len(missing), progress)
-        with _pool(executor, torch_device, len(groups)) as pool, bar:
-            futures = {pool.submit(train_group, group, str(torch_device)): group for group in groups}
-            try:
-                for future in as_completed(futures):
-                    group = futures.pop(future)
-                    append(files[group[0].table], future.result())
-                    bar.update(len(waiting & set(group)))
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
-        done = {t: index(read(path)) for t, path in files.items()}
-    return pd.DataFrame([done[run.table][key[run]] for run in runs])
+        with _pool(executor, device, len(groups)) as pool, bar:
+            for wave in waves:
+                futures = {pool.submit(train_group, group, device): group for group in wave}
+                try:
+                    for future in as_completed(futures):
+                        group = futures.pop(future)
+                        _check_data(group, future.result())
+                        logs[group[0].table].append(future.result())
+                        bar.update(len(waiting & set(group)))
+                except BaseException:
+                    for future in futures:
+                        future.cancel()
+                    raise
+    return pd.DataFrame([logs[run.table].records[key[run]] for run in runs])
 
 
 def whole_group(run: Run) -> tuple[Run, ...]:
@@ -110,19 +119,31 @@ def stored(runs: Sequence[Run], results: Path | str) -> pd.DataFrame:
 def train_group(runs: Sequence[Run], device: str) -> list[dict]:
     """Train the runs of one group and return their full records. This is what an executor's worker runs.
 
-    Raises OSError with one clear line where the memory does not suffice.
+    On a CPU with one thread, and the process stays at one: cores are not oversubscribed, and no record depends on how
+    many there were. Raises OSError with one clear line where the memory does not suffice.
     """
     first = runs[0]
-    try:
-        measured = TABLES[first.table].train(runs, torch.device(device))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        what = f"{first.table}, {first.dataset} {first.noise} {first.noise_rate:g}, seed {first.seed}"
-        raise OSError(f"{device}: out of memory while training {what}; what is recorded is kept") from error
-    origin = {"versions": versions(), "device": device_name(torch.device(device))}
+    with _place(str(pick_device(device))) as place:
+        torch_device = torch.device(place)
+        if torch_device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            measured = TABLES[first.table].train(runs, torch_device)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            what = f"{first.table}, {first.dataset} {first.noise} {first.noise_rate:g}, seed {first.seed}"
+            raise OSError(f"{device}: out of memory while training {what}; what is recorded is kept") from error
+    origin = {"versions": versions(), "device": device_name(torch_device)}
     return [
         run.identity | {"data": checksum(run.dataset)} | _rounded(values) | origin
         for run, values in zip(runs, measured, strict=True)
     ]
+
+
+def _check_data(group: Sequence[Run], records: Sequence[dict]) -> None:
+    for run, record in zip(group, records, strict=True):
+        if record["data"] != checksum(run.dataset):
+            there, here = record["data"], checksum(run.dataset)
+            raise ValueError(f"{run.dataset}: a worker's data have the checksum {there}, expected {here} as here")
 
 
 def _rounded(measured: dict) -> dict:
@@ -142,18 +163,19 @@ def read(path: Path | str) -> list[dict]:
     *lines, torn = path.read_bytes().split(b"\n")
     if torn:
         warnings.warn(f"{path}: the last line is torn and is left out; the run is done again", stacklevel=2)
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or not {"config", "data"} <= record.keys():
-            raise ValueError(
-                f"{path}, line {number}: got {line[:60]!r}, expected a record; delete that line to train it again"
-            )
-        records.append(record)
-    return records
+    return [_record(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _record(path: Path, number: int, line: bytes) -> dict:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not {"config", "data"} <= record.keys():
+        raise ValueError(
+            f"{path}, line {number}: got {line[:60]!r}, expected a record; delete that line to train it again"
+        )
+    return record
 
 
 def index(records: Iterable[dict]) -> dict[tuple[str, str], dict]:
@@ -164,37 +186,59 @@ def index(records: Iterable[dict]) -> dict[tuple[str, str], dict]:
     return found
 
 
-def append(path: Path, records: Sequence[dict]) -> None:
-    """Append all of `records` that the file does not hold, or none of them if the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{path}.lock"), open(path, "a+b", buffering=0) as file:
-        end = _end_of_complete_lines(file)
-        file.truncate(end)
-        known = index(read(path))
-        new = [r for r in records if (r["config"], r["data"]) not in known]
-        text = "".join(json.dumps(r) + "\n" for r in new).encode()
+class Log:
+    """A file of records, by (config, data) in `records`; what other processes add is seen at the next `append`."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.records = index(read(self.path))
+        self._end = self._lines = 0  # how far the file was read while it was locked
+
+    def append(self, records: Sequence[dict]) -> None:
+        """Append all of `records` that the file does not hold, or none of them if the disk refuses."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{self.path}.lock"), open(self.path, "a+b", buffering=0) as file:
+            end = self._catch_up(file)
+            new = [r for r in records if (r["config"], r["data"]) not in self.records]
+            lines = [json.dumps(r).encode() for r in new]
+            text = b"".join(line + b"\n" for line in lines)
+            try:
+                written = 0
+                while written < len(text):
+                    written += os.write(file.fileno(), text[written:])
+                os.fsync(file.fileno())
+            except OSError as error:
+                file.truncate(end)
+                raise OSError(
+                    f"{self.path}: {len(new)} records could not be written ({error.strerror}); none was"
+                ) from error
+            self._take(lines)
+            self._end = end + written
+
+    def _catch_up(self, file: IO[bytes]) -> int:
+        """Read what was added since the last time, cut off a killed writer's torn line; where the file then ends."""
+        size = file.seek(0, os.SEEK_END)
+        if size < self._end:  # somebody has written it anew
+            self.records, self._end, self._lines = {}, 0, 0
+        file.seek(self._end)
+        *lines, torn = file.read().split(b"\n")
+        file.truncate(size - len(torn))
+        self._take(lines)
+        return size - len(torn)
+
+    def _take(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            self._lines += 1
+            record = _record(self.path, self._lines, line)
+            self.records.setdefault((record["config"], record["data"]), record)
+
+    def check_writable(self) -> None:
         try:
-            written = 0
-            while written < len(text):
-                written += os.write(file.fileno(), text[written:])
-            os.fsync(file.fileno())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(f"{self.path}.lock"), open(self.path, "ab"):
+                pass
         except OSError as error:
-            file.truncate(end)
-            raise OSError(f"{path}: {len(new)} records could not be written ({error.strerror}); none was") from error
-
-
-def _end_of_complete_lines(file) -> int:
-    file.seek(0)
-    return file.read().rfind(b"\n") + 1
-
-
-def _check_writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{path}.lock"), open(path, "ab"):
-            pass
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror}); nothing was trained") from error
+            raise OSError(f"{self.path}: cannot be written ({error.strerror}); nothing was trained") from error
 
 
 @cache
@@ -202,23 +246,67 @@ def checksum(dataset: str) -> str:
     return data.load(dataset).checksum
 
 
+# ---------------------------------------------------------------- workers
+
+
 @contextmanager
-def _pool(executor: Executor | None, device: torch.device, num_groups: int) -> Iterator[Executor]:
+def _pool(executor: Executor | None, device: str, num_groups: int) -> Iterator[Executor]:
+    """Where to train: on `executor`, else on the Dask scheduler that is named, else in processes of this machine."""
     if executor is not None:
         yield executor
-        return
-    workers = 1 if device.type == "cuda" else min(os.cpu_count() or 1, num_groups)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker)
+    elif address := os.environ.get("NLS_SCHEDULER"):
+        with cluster(address) as executor:
+            yield executor
+    else:
+        with _processes(device, num_groups) as executor:
+            yield executor
+
+
+@contextmanager
+def _processes(device: str, num_groups: int) -> Iterator[Executor]:
+    """What ends a sweep early ends these processes at once: their results would be lost anyway."""
+    others, workers = set(active_children()), min(len(_places(device)), num_groups)
+    with tempfile.TemporaryDirectory() as own:
+        places = os.environ.get("NLS_PLACES") or own
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker, initargs=(places,))
+        try:
+            yield pool
+        except BaseException:
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Executor]:
+    """An executor of the Dask scheduler at `address`, such as tcp://10.0.0.1:8786; needs the extra `dask`.
+
+    A worker that dies is replaced by its nanny and its group trained again. Raises ValueError without Dask, OSError if
+    nobody answers.
+    """
     try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError("scheduler: needs Dask, pip install 'negative-label-smoothing[dask]'") from error
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise OSError(f"scheduler: nobody answers at {address!r} ({error})") from error
+    with client:
+        # pure: Dask would take equal calls for one and fake independent runs.
+        yield client.get_executor(pure=False)
 
 
-def _begin_worker() -> None:
-    """One thread: cores are not oversubscribed, and no record depends on how many there were. And no orphans: a worker
-    whose parent was killed ends at once and does not train on."""
-    torch.set_num_threads(1)
+_shared: Path | None = None  # in a worker: the folder of the places that it shares with others
+
+
+def _begin_worker(places: str) -> None:
+    """No orphans: a worker whose parent was killed ends at once. Ctrl-C is the parent's affair."""
+    global _shared
+    _shared = Path(places)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
     def follow() -> None:
@@ -226,6 +314,34 @@ def _begin_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _places(device: str) -> list[str]:
+    """How many groups this machine trains at a time: one per core, or one per GPU (`cuda` means all of them)."""
+    if device == "cpu":
+        return [f"cpu:{i}" for i in range(os.cpu_count() or 1)]
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else [device]
+
+
+@contextmanager
+def _place(device: str) -> Iterator[str]:
+    """Hold a place of this machine, waiting for one where all are taken; yields the device to train on."""
+    if _shared is None:
+        yield device
+        return
+    while True:
+        for place in _places(device):
+            lock = filelock.FileLock(_shared / f"{place.replace(':', '-')}.lock")
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                continue
+            try:
+                yield "cpu" if device == "cpu" else place
+                return
+            finally:
+                lock.release()
+        time.sleep(0.02)
 
 
 class _Progress:
@@ -251,26 +367,35 @@ class _Progress:
 
 
 def verify(
-    table: str, results: Path | str, sample: int, *, seed: int | None = None, device: str = "auto"
+    table: str,
+    results: Path | str,
+    sample: int,
+    *,
+    seed: int | None = None,
+    max_seconds: float = CHEAP_SECONDS,
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Train `sample` randomly drawn records of a table again and compare.
 
-    Drawn are records that the present code and data still describe and that cost less than `CHEAP_SECONDS`. Returns a
-    row per record with `difference` (the largest over the measured values), `exact` (the device and the versions are
-    the record's own) and `ok`: equal where exact, elsewhere within `TOLERANCE`.
+    Drawn are records that the present code and data still describe and that took at most `max_seconds` (what a record
+    starts from or is trained together with comes on top). Returns a row per record with `difference` (the largest over
+    the measured values), `exact` (the device and the versions are the record's own) and `ok`: equal where exact,
+    elsewhere within `TOLERANCE`.
     """
     check_integer("sample", sample, 1)
     records = index(read(Path(results) / f"{table}.jsonl"))
     there = {d: checksum(d) for d in {r["dataset"] for r in records.values()} if not data.SOURCES[d].missing()}
     runs = _all_runs(table, records.values())
     described = {(run.config, there[run.dataset]): run for run in runs if run.dataset in there}
-    cheap = sorted(k for k, r in records.items() if k in described and r["seconds"] < CHEAP_SECONDS)
+    cheap = sorted(k for k, r in records.items() if k in described and r["seconds"] <= max_seconds)
     if not cheap:
-        raise ValueError(f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code")
+        what = f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code"
+        raise ValueError(f"{what}, these data and {max_seconds:g} seconds for each")
     drawn = random.Random(time.time_ns() if seed is None else seed).sample(cheap, min(sample, len(cheap)))
     groups = dict.fromkeys(whole_group(described[key]) for key in drawn)
-    with _empty_cache(), _pool(None, pick_device(device), len(groups)) as pool:
-        futures = [pool.submit(train_group, group, str(pick_device(device))) for group in groups]
+    device = str(pick_device(device))
+    with _empty_cache(), _processes(device, len(groups)) as pool:
+        futures = [pool.submit(train_group, group, device) for group in groups]
         again = index(record for future in futures for record in future.result())
     return pd.DataFrame([compare(records[key], again[key]) for key in drawn])
 

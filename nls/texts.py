@@ -37,11 +37,17 @@ ENCODERS = {"lsa": lsa}
 
 
 @lru_cache(maxsize=1)
+def documents(dataset: str) -> data.Dataset:
+    """Read once in a process: all seeds share the documents."""
+    return data.load(dataset)
+
+
+@lru_cache(maxsize=1)
 def features(dataset: str, encoder: str) -> tuple[np.ndarray, np.ndarray]:
     """Features (N, d) float32 of the training and of the test documents, four decimals, kept in the cache folder."""
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: got {encoder!r}, expected one of {', '.join(ENCODERS)}")
-    d = data.load(dataset)
+    d = documents(dataset)
     path = data.cache_dir() / "features" / f"{dataset}-{encoder}-{d.checksum}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{path}.lock"):
@@ -60,11 +66,11 @@ def features(dataset: str, encoder: str) -> tuple[np.ndarray, np.ndarray]:
 def problem(runs: Sequence[Run]) -> batched.Problem:
     """The stack of runs that share documents and seed: noise, held-out rows, scaling and order of the batches."""
     run, recipe = runs[0], runs[0].recipe
-    d = data.load(run.dataset)
+    d = documents(run.dataset)
     x, x_test = features(run.dataset, recipe.encoder)
     mean, scale = x.mean(0), x.var(0).mean() ** 0.5  # one scale for all: small directions stay small
     rows = _rows(run, len(x))
-    noisy = torch.from_numpy(np.stack([noisy_labels(r, d.y_train)[rows] for r in runs]))
+    noisy = torch.from_numpy(noisy_labels(runs, d.y_train)[:, rows])
     x, x_test = (torch.from_numpy((z - mean) / scale) for z in (x[rows], x_test))
     num_val = round(recipe.heldout_fraction * len(rows))
     return batched.Problem(
@@ -83,15 +89,25 @@ def _rows(run: Run, total: int) -> np.ndarray:
     return stream(run.seed, SPLIT).permutation(total)[: run.recipe.rows]
 
 
-def noisy_labels(run: Run, y: np.ndarray) -> np.ndarray:
-    """The training labels of a run, in the order of `y`: by people, or symmetric, of exact counts as in PeerLoss."""
-    if run.noise == "human":
-        return data.human_labels(run.dataset, run.noise)
-    return corrupt(y, symmetric(int(y.max()) + 1, run.noise_rate), noise_seed(run), mode="exact")
+def noisy_labels(runs: Sequence[Run], y: np.ndarray) -> np.ndarray:
+    """(M, N) training labels, in the order of `y`: by people, or symmetric, of exact counts as in PeerLoss."""
+    drawn = {}
+    for run in {noise_of(run): run for run in runs}.values():
+        if run.noise == "human":
+            drawn[noise_of(run)] = data.human_labels(run.dataset, run.noise)
+        else:
+            T = symmetric(int(y.max()) + 1, run.noise_rate)
+            drawn[noise_of(run)] = corrupt(y, T, noise_seed(run), mode="exact")
+    return np.stack([drawn[noise_of(run)] for run in runs])
+
+
+def noise_of(run: Run) -> tuple[str, float]:
+    """Runs of one stack with equal noise have equal labels."""
+    return run.noise, run.noise_rate
 
 
 def clean_rows(run: Run) -> np.ndarray:
     """True labels of the rows that a run trains on, in the order of `problem(...).y`."""
-    y = data.load(run.dataset).y_train
+    y = documents(run.dataset).y_train
     rows = _rows(run, len(y))
     return y[rows[round(run.recipe.heldout_fraction * len(rows)) :]]

@@ -108,7 +108,7 @@ def test_every_notebook_runs_at_smoke_from_nothing_and_then_not_again(copy):
     assert code == 0, output
     site = copy / "build" / "smoke" / "site"
     pages = {p.stem for p in site.glob("*.html")}
-    assert pages == {"index", *(p.stem for p in NOTEBOOKS)}
+    assert pages == {"index", "status", *(p.stem for p in NOTEBOOKS)}
     linked = set(re.findall(r'(?:href|src)="([^"#:]+)"', (site / "index.html").read_text()))
     assert linked and all((site / link).exists() for link in linked)
     code, output = finished(["nls", "run", "--profile", "smoke"], copy)

@@ -171,6 +171,22 @@ def test_with_one_seed_only_the_sign_is_shown(tmp_path):
     report.save_claims(judged, "01", tmp_path)
     row = report.scoreboard(tmp_path).set_index("source").loc["Theorem 1"]
     assert (row["verdict"], row["parts"]) == ("one seed", "1/3 in sign")
+    report.save_claims(report.judge([part([0.5]), part([-0.5]), part([0.4, 0.5, 0.6])]), "01", tmp_path)
+    row = report.scoreboard(tmp_path).set_index("source").loc["Theorem 1"]
+    assert (row["verdict"], row["parts"]) == ("one seed", "1/1, 1/2 in sign")
+
+
+def test_the_best_candidate_is_chosen_by_the_protocol():
+    candidates = pd.DataFrame(
+        {
+            "seed": [1, 1, 0, 0],
+            "best_test": [0.5, 0.6, 0.8, 0.7],
+            "noisy_val": [0.40, 0.41, 0.42, 0.43],
+            "heldout": [0.9, 0.1, 0.2, 0.3],
+        }
+    )
+    assert report.best_of(candidates, "best_test").to_dict() == {0: 0.8, 1: 0.6}
+    assert report.best_of(candidates, "noisy_val").to_dict() == {0: 0.43, 1: 0.40}
 
 
 def test_rate_table_with_named_columns_and_gaps():

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import torch
 
 from nls import sweep
 from nls.experiments import table_runs
-from nls.sweep import append, index, read
+from nls.sweep import Log, index, read
 
 RUNS = table_runs("two_dimensions", "smoke", range(2))
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
@@ -126,7 +126,9 @@ def test_a_complete_last_line_without_its_end_counts_as_torn(tmp_path, reference
         run(tmp_path)
     assert comparable(path) == comparable(reference)
     path.write_bytes(reference.read_bytes()[:-1])
-    append(path, read(reference))
+    with pytest.warns(UserWarning, match="torn"):
+        log = Log(path)
+    log.append(read(reference))
     assert comparable(path) == comparable(reference)
     assert len(path.read_bytes().splitlines()) == len(RUNS)
 
@@ -339,9 +341,9 @@ def test_workers_end_with_their_parent(tmp_path):
     script = (
         "import os, signal, sys\n"
         "from nls import sweep\n"
-        "import torch, time\n"
+        "import time\n"
         "if __name__ == '__main__':\n"
-        "    with sweep._pool(None, torch.device('cpu'), 2) as pool:\n"
+        "    with sweep._processes('cpu', 2) as pool:\n"
         "        pool.submit(os.getpid).result()\n"
         "        pool.submit(time.sleep, 3600)\n"
         "        print('training', flush=True)\n"
@@ -377,3 +379,134 @@ def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, mo
     ):
         run(tmp_path)
     assert (tmp_path / "two_dimensions.jsonl").read_bytes() == before[: before.index(b"\n") + 1]
+
+
+def test_records_of_other_data_are_refused(tmp_path):
+    class Elsewhere(Inline):
+        def submit(self, fn, /, *args):
+            future = Future()
+            future.set_result([{**r, "data": "0123456789abcdef"} for r in fn(*args)])
+            return future
+
+    with pytest.raises(ValueError, match="plane: a worker's data have the checksum 0123456789abcdef, expected 117ca27"):
+        sweep.sweep(RUNS, tmp_path, executor=Elsewhere(), device="cpu", progress=False)
+    assert not read(tmp_path / "two_dimensions.jsonl")
+
+
+def test_warm_ups_are_done_before_what_starts_from_them(tmp_path, monkeypatch):
+    runs = list(reversed(table_runs("table2", "smoke", [0])))
+    trained = []
+
+    def pretend(group, device):
+        trained.extend(group)
+        return [r.identity | {"data": sweep.checksum(r.dataset)} for r in group]
+
+    monkeypatch.setattr(sweep, "train_group", pretend)
+    assert len(run(tmp_path, runs)[0]) == len(runs)
+    starts = [r.start == "scratch" for r in trained]
+    assert any(starts) and starts == sorted(starts, reverse=True) and len(starts) == len(runs)
+
+
+def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, reference):
+    records, path = read(reference), tmp_path / "two_dimensions.jsonl"
+    mine, other = Log(path), Log(path)
+    mine.append(records[:3])
+    other.append(records[2:5])
+    mine.append(records[4:6])
+    assert [r["config"] for r in read(path)] == [r["config"] for r in records[:6]]
+    assert list(mine.records.values()) == records[:6]
+    path.write_text("")
+    mine.append(records[5:8])
+    assert [r["config"] for r in read(path)] == [r["config"] for r in records[5:8]]
+
+
+# ---------------------------------------------------------------- places and clusters
+
+
+def test_a_place_is_held_by_one_at_a_time(tmp_path, monkeypatch):
+    """Eight threads with a pool's worth of locks each; a file that is there tells of a second one in the place."""
+    monkeypatch.setattr(sweep, "_shared", tmp_path)
+    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 1)
+
+    def visit(_):
+        with sweep._place("cpu") as device:
+            os.close(os.open(tmp_path / "taken", os.O_CREAT | os.O_EXCL))
+            os.remove(tmp_path / "taken")
+            return device
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(visit, range(200))) == {"cpu"}
+
+
+def test_every_gpu_is_a_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "_shared", tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    with sweep._place("cuda") as first, sweep._place("cuda") as second, sweep._place("cuda") as third:
+        assert [first, second, third] == ["cuda:0", "cuda:1", "cuda:2"]
+    with sweep._place("cuda:1") as named, sweep._place("cuda") as other, sweep._place("cuda") as third:
+        assert [named, other, third] == ["cuda:1", "cuda:0", "cuda:2"]
+    assert len(sweep._places("cpu")) == os.cpu_count()
+
+
+def kill_once(marker):
+    """In a Dask worker: training ends the process the first time that any worker gets to it."""
+    table = sweep.TABLES["two_dimensions"]
+
+    def train(runs, device):
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return table.train(runs, device)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    sweep.TABLES["two_dimensions"] = dataclasses.replace(table, train=train)
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a scheduler with two workers in processes of their own, each with a nanny."""
+    from distributed import LocalCluster
+
+    with LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_records(tmp_path, reference, scheduler, monkeypatch):
+    monkeypatch.setenv("NLS_SCHEDULER", scheduler)
+    frame = sweep.sweep(RUNS, tmp_path, device="cpu", progress=False)
+    assert comparable(tmp_path / "two_dimensions.jsonl") == comparable(reference)
+    one, other = (frame[frame["seed"] == seed].set_index("rate")["last"] for seed in (0, 1))
+    assert (one != other).any()
+
+
+@pytest.mark.slow
+def test_dask_takes_equal_calls_for_two(scheduler):
+    with sweep.cluster(scheduler) as executor:
+        first, second = executor.submit(os.urandom, 8), executor.submit(os.urandom, 8)
+        assert first.result() != second.result()
+
+
+@pytest.mark.slow
+def test_a_dask_worker_killed_in_mid_task_loses_and_doubles_nothing(tmp_path, reference, scheduler):
+    from distributed import Client
+
+    marker = tmp_path / "killed"
+    with Client(scheduler) as client:
+        before = set(client.run(os.getpid).values())
+        client.run(kill_once, str(marker))
+        with sweep.cluster(scheduler) as executor:
+            sweep.sweep(RUNS, tmp_path, executor=executor, device="cpu", progress=False)
+        client.wait_for_workers(2)
+        after = set(client.run(os.getpid).values())
+    assert marker.exists() and len(before - after) == 1
+    assert comparable(tmp_path / "two_dimensions.jsonl") == comparable(reference)
+    assert len(read(tmp_path / "two_dimensions.jsonl")) == len(RUNS)
+
+
+def test_a_scheduler_that_is_not_there_or_no_dask(monkeypatch):
+    with pytest.raises(OSError, match="scheduler: nobody answers at 'nonsense'"), sweep.cluster("nonsense"):
+        pass
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match="scheduler: needs Dask"), sweep.cluster("tcp://127.0.0.1:1"):
+        pass

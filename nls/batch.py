@@ -1,0 +1,376 @@
+"""Execute notebooks with papermill, several at once, and only those of which something has changed.
+
+A notebook's state is `state/<name>.json` in its build folder: the key under which it ran (hashes of its cells, its
+parameters, the modules of `nls` that it uses, the data and the lock file), the seconds and the cells. It is written
+when the notebook is done and taken away when it begins, so what a kill leaves behind counts as not done.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from . import data, site
+
+SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One notebook to execute: where it is, its parameters, and the folder that all it makes goes into.
+
+    With `publish` its outputs are also written back into the notebook itself.
+    """
+
+    source: Path
+    folder: Path
+    parameters: dict[str, Any]
+    publish: bool = False
+    name: str = ""  # of the outputs; the notebook's own by default
+
+    @property
+    def stem(self) -> str:
+        return self.name or self.source.stem
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "notebooks" / f"{self.stem}.ipynb"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state" / f"{self.stem}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `done`, `unchanged` or `failed` (`why` is then the error), its seconds and executed cells."""
+
+    state: str
+    why: str
+    seconds: float = 0.0
+    cells: int = 0
+
+
+def run(
+    jobs: Sequence[Job],
+    *,
+    executor: Executor | None = None,
+    workers: int = 1,
+    force: bool = False,
+    progress: Path | None = None,
+    started: Callable[[Job, str], None] = lambda job, why: None,
+    ended: Callable[[Job, Outcome], None] = lambda job, outcome: None,
+) -> dict[str, Outcome]:
+    """Execute what has changed, on any `concurrent.futures.Executor`; what became of every job, by its name.
+
+    By default `workers` processes on this machine, the job that took longest last time first. A failing notebook stops
+    nobody: it keeps its traceback in `notebooks/` of its folder. `started` (with the reason why the job runs) and
+    `ended` are called as things happen; in between, the folder `progress` says how far each is, see `execute`. An
+    interruption ends the processes and their kernels.
+    """
+    outcomes: dict[str, Outcome] = {}
+
+    def finish(job: Job, outcome: Outcome) -> None:
+        outcomes[job.stem] = outcome
+        ended(job, outcome)
+
+    last = [job for job in jobs if job.stem.startswith(SCOREBOARD)]
+    for part in ([job for job in jobs if job not in last], last):
+        waiting = {}
+        for job in part:
+            key, before = key_of(job), last_state(job)
+            if not force and not (changed := reason(key, before, job)):
+                finish(job, Outcome("unchanged", "", before["seconds"], before["cells"]))
+            else:
+                waiting[job] = (key, "asked for" if force else changed, before.get("seconds", 0.0))
+        if not waiting:
+            continue
+        with processes(min(workers, len(waiting))) if executor is None else contextlib.nullcontext(executor) as pool:
+            futures: dict[Future, Job] = {}
+            for job, (key, why, _) in sorted(waiting.items(), key=lambda item: -item[1][2]):
+                futures[pool.submit(execute, job, key, progress)] = job
+                started(job, why)
+            for future in as_completed(futures):
+                job = futures[future]
+                try:
+                    outcome = future.result()
+                except Exception as error:  # the process itself died, or could not be reached
+                    outcome = Outcome("failed", f"{type(error).__name__}: {error}")
+                why = waiting[job][1] if outcome.state == "done" else outcome.why
+                finish(job, Outcome(outcome.state, why, outcome.seconds, outcome.cells))
+    return outcomes
+
+
+# ---------------------------------------------------------------- what a job depends on
+
+
+def key_of(job: Job) -> dict[str, str]:
+    """What decides the job's output, as name: hash."""
+    home, cells = job.source.parents[1], _source(job.source)
+    key = {"notebook": _hash(cells), "parameters": _hash(json.dumps(job.parameters, sort_keys=True, default=str))}
+    used = modules_used("\n".join(text for kind, text in json.loads(cells) if kind == "code"), home / "nls")
+    key |= {f"nls.{name}": _file_hash(home / "nls" / f"{name}.py") for name in sorted(used)}
+    files = [home / "requirements-lock.txt"]
+    if {"data", "paper"} & used:
+        files += sorted((home / "nls" / "assets").glob("*.csv"))
+    if "data" in used:
+        files += data.files()
+    if job.publish:
+        files += sorted((home / "results").glob("*.jsonl"))
+    if job.stem.startswith(SCOREBOARD):
+        files += sorted(_figures(job).glob("*_claims.csv"))
+    return key | {f"{path.parent.name}/{path.name}": _file_hash(path) for path in files}
+
+
+def modules_used(code: str, package: Path) -> set[str]:
+    """The modules of the package that some code imports, and those that they import in turn."""
+    exports = _imports((package / "__init__.py").read_text("utf-8")) if (package / "__init__.py").exists() else {}
+    found, open_ends = set(), set()
+    for name, modules in _imports(code, "nls").items():
+        # `from nls import gls_loss` means the module that defines it, `import nls` all that it exports.
+        open_ends |= {m for ms in exports.values() for m in ms} if name == "nls" else exports.get(name, modules)
+    while open_ends:
+        module = open_ends.pop()
+        path = package / f"{module}.py"
+        if module not in found and path.is_file():
+            found.add(module)
+            open_ends |= {m for ms in _imports(path.read_text("utf-8")).values() for m in ms}
+    return found
+
+
+def _imports(code: str, package: str | None = None) -> dict[str, set[str]]:
+    """Imported name: candidate modules of the package, for absolute imports of `package` or, without it, relative ones.
+
+    In `from . import x` and `from nls import x` the candidate is x, in `from .m import x` and `from nls.m import x` m.
+    """
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            dotted = (node.module or "").split(".")
+            if package is None and node.level == 1:
+                module = dotted[0]
+            elif package is not None and node.level == 0 and dotted[0] == package:
+                module = dotted[1] if len(dotted) > 1 else ""
+            else:
+                continue
+            for alias in node.names:
+                found[alias.name] = {module or alias.name}
+        elif isinstance(node, ast.Import) and package is not None:
+            for alias in node.names:
+                first, _, rest = alias.name.partition(".")
+                if first == package:
+                    found[package if not rest else alias.name] = {rest.split(".")[0]} - {""}
+    return found
+
+
+def last_state(job: Job) -> dict[str, Any]:
+    """What is known of the last run; nothing if the state is unreadable."""
+    try:
+        state = json.loads(job.state.read_text())
+        return state if {"key", "seconds", "cells"} <= state.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def reason(key: dict[str, str], before: dict[str, Any], job: Job) -> str:
+    """Why the job is to run; empty if nothing has changed."""
+    if not before or not job.output.exists():
+        return "never finished"
+    changed = [name for name in key.keys() | before["key"].keys() if key.get(name) != before["key"].get(name)]
+    if changed:
+        return f"changed: {', '.join(sorted(changed)[:3])}{' …' if len(changed) > 3 else ''}"
+    drawn = any(_figures(job).glob(f"{job.source.stem[:2]}_*")) or "FIGURES" not in parameter_names(job.source)
+    return "" if drawn or job.stem.startswith(SCOREBOARD) else "its figures are gone"
+
+
+def _figures(job: Job) -> Path:
+    return (job.source.parents[1] if job.publish else job.folder) / "figures"
+
+
+def parameter_names(path: Path) -> set[str]:
+    """Names assigned in the cell tagged `parameters`."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            tree = ast.parse("".join(cell["source"]))
+            targets = [t for node in tree.body for t in getattr(node, "targets", [getattr(node, "target", None)])]
+            return {t.id for t in targets if isinstance(t, ast.Name)}
+    return set()
+
+
+def _source(path: Path) -> str:
+    """A notebook's cells without their outputs."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in cells])
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:
+        return "absent"
+    return _content_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _content_hash(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- executing one
+
+
+def execute(job: Job, key: dict[str, str], progress: Path | None = None) -> Outcome:
+    """Run one notebook, render its page, keep its state: what an executor's worker does. A failure is an outcome.
+
+    In the folder `progress` it keeps `<name>.cells`, when it began and how many cells of how many are executed, and its
+    kernel's sweep `<name>.sweep`.
+    """
+    import papermill
+
+    begun = time.time()
+    for folder in (job.output.parent, job.state.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    job.state.unlink(missing_ok=True)
+    executed, total = -1, sum(kind == "code" for kind, _ in json.loads(_source(job.source))) + bool(job.parameters)
+
+    def count(**_: Any) -> None:
+        nonlocal executed
+        executed += 1
+        if progress:
+            (progress / f"{job.stem}.cells").write_text(f"{begun} {executed} {total}")
+
+    count()
+    with _environment(NLS_PROGRESS=progress and str(progress / f"{job.stem}.sweep")):
+        try:
+            papermill.execute_notebook(
+                str(job.source),
+                str(job.output),
+                job.parameters,
+                cwd=str(job.source.parent),
+                progress_bar=False,
+                kernel_name="python3",
+                extra_arguments=["--IPKernelApp.log_level=40"],  # else every kernel warns of an unencrypted port
+                on_cell_executed=count,
+            )
+            error = None
+        except papermill.PapermillExecutionError as failure:
+            error = f"{failure.ename}: {failure.evalue}"
+        except RuntimeError as failure:  # the kernel died: killed for memory, say
+            error = str(failure)
+    if job.publish:
+        if not error:
+            publish(job.output, job.source)
+    else:
+        site.page(job.output, job.folder / "site")
+    outcome = Outcome("failed" if error else "done", error or "", time.time() - begun, executed)
+    if not error:
+        temporary = job.state.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"key": key} | asdict(outcome)))
+        temporary.replace(job.state)
+    return outcome
+
+
+@contextlib.contextmanager
+def _environment(**variables: str | None) -> Iterator[None]:
+    """Kernels inherit the environment of the process that starts them."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set_environment(variables)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(variables: dict[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def publish(executed: Path, target: Path) -> None:
+    """Put an executed notebook into the repository: without time stamps, durations and papermill's own marks."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for number, cell in enumerate(notebook.cells):
+        tags = [t for t in cell.metadata.get("tags", []) if not t.startswith("papermill")]
+        cell.metadata = {"tags": tags} if tags else {}
+        cell.id = f"cell-{number:02}"
+        if cell.cell_type == "code":
+            cell.outputs = _one_stream([o for o in cell.outputs if o.get("name") != "stderr"])
+    temporary = target.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(target)
+
+
+def _one_stream(outputs: list) -> list:
+    """Printed text that follows printed text, joined: where a kernel cuts it is chance."""
+    joined: list = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+# ---------------------------------------------------------------- processes
+
+
+@contextlib.contextmanager
+def processes(workers: int) -> Iterator[Executor]:
+    """A pool for notebooks (papermill's working folder is the process's own). Their sweeps share the machine's places.
+
+    Whatever ends the batch early ends the kernels and their workers too.
+    """
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as places, _environment(NLS_PLACES=places):
+        pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent)
+        try:
+            yield pool
+        except BaseException:
+            _end(p.pid for p in multiprocessing.active_children() if p not in others)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end(pids: Iterable[int | None]) -> None:
+    """Kill processes with all their descendants, a kernel among them being in a session of its own."""
+    import psutil
+
+    family = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=3)
