@@ -45,7 +45,7 @@ figure img,.cards img{padding:.4rem}}
 *{box-sizing:border-box}html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.6 system-ui,sans-serif;overflow-wrap:break-word}
 header,main,footer{max-width:68rem;margin:auto;padding:0 1rem}
-nav{display:flex;flex-wrap:wrap;gap:.3rem 1.4rem;padding:.8rem 0}
+nav{display:flex;flex-wrap:wrap;gap:.3rem .8rem;padding:.8rem 0;font-size:.9375rem}
 header{border-bottom:1px solid var(--line)}header a:first-child{margin-right:auto;font-weight:600}
 footer{border-top:1px solid var(--line);margin-top:3rem}[rel=next]{margin-left:auto;text-align:right}
 header [rel]{margin:0}
@@ -61,23 +61,28 @@ code,pre{font:.875rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{padding:.1rem .9rem;border-left:3px solid var(--line)}
 .highlight pre,.text_cell pre{padding:.7rem .9rem;background:var(--box);border:0;border-radius:6px}
 table{border-collapse:collapse;font-size:.875rem;line-height:1.4;font-variant-numeric:tabular-nums}
-caption{padding:.3rem .6rem;color:var(--soft);min-width:16rem}tbody th{min-width:5.2rem}
+caption{padding:.3rem .6rem;color:var(--soft);min-width:16rem;max-width:calc(100vw - 2rem);position:sticky;left:0}
+tbody th{min-width:6rem;position:sticky;left:0;background:var(--paper)}
+table{width:max-content}th,td{max-width:16rem}tbody th{max-width:9rem}
+@media(max-width:40rem){td{max-width:9rem}td+td{max-width:7.5rem}}
+@media(min-width:41rem){td:first-child:nth-last-child(3){max-width:none}}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-figure{margin:1rem 0}figcaption,small{color:var(--soft);font-size:.875rem}
+figure{margin:1rem 0}figcaption,small{color:var(--soft);font-size:.875rem}figcaption{margin-top:.3rem}
 img{max-width:100%;height:auto;display:block;background:#fff;border-radius:6px}
 .cards{list-style:none;padding:0;display:grid;gap:1.2rem;
 grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}
 .cards li{border:1px solid var(--line);border-radius:8px}.cards small{display:block;padding:0 .8rem .8rem}
 .cards a{display:block;padding:.8rem;font-weight:600;line-height:1.35}
 .cards img{width:100%;aspect-ratio:16/9;object-fit:contain;margin-bottom:.6rem}
-math{font-size:1.08em}math[display=block]{padding:.2rem 0}mn[mathvariant=bold]{font-weight:bold}"""
+math{font-size:1.08em;font-family:Cambria Math,STIX Two Math,Latin Modern Math,DejaVu Math TeX Gyre,math}
+math[display=block]{padding:.2rem 0}mn[mathvariant=bold]{font-weight:bold}"""
 
 
 def page(notebook: Path, site: Path) -> Path:
     """HTML of one executed notebook, as `site/<stem>.html`. Its neighbours are linked by `build`, which knows them."""
     target = site / f"{notebook.stem}.html"
     _write(site / "style.css", _style())
-    _write(target, _shell(notebook.stem, _main(_exported(notebook), notebook.stem), site, {}))
+    _write(target, _shell(notebook.stem, _main(_exported(notebook), notebook.stem.replace("_", " ")), site, {}))
     target.touch()  # rendered now, also if it came out the same
     return target
 
@@ -126,10 +131,9 @@ def _exported(notebook: Path) -> str:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     read = nbformat.read(notebook, as_version=4)
     for cell in read.cells:
+        cell.source = cell.source.removeprefix("# NBVAL_CHECK_OUTPUT\n")  # says something to the tests only
         saved = SAVED.search(cell.source)
-        cell.metadata["alt"] = (
-            f"Figure: {saved[1][3:].replace('_', ' ')}" if saved else "Figure, drawn by the code above"
-        )
+        cell.metadata["alt"] = f"Figure: {saved[1][3:].replace('_', ' ') if saved else 'drawn by the code above'}"
     return exporter.from_notebook_node(read)[0]
 
 
@@ -248,7 +252,8 @@ def _shell(stem: str, main: str, site: Path, titles: Mapping[str, str]) -> str:
 </head>
 <body>
 <a class="skip" href="#main">Skip to content</a>
-<header><nav aria-label="Site"><a href="index.html">{TITLE}</a>{top}<a href="status.html">Status</a></nav></header>
+<header><nav aria-label="Site"><a href="index.html">To smooth or not</a>{top}<a href="status.html">Status</a></nav>
+</header>
 {re.sub(r'<a(?: href="[^"]*")? data-to="([^"]*)"', settled, main)}
 <footer><nav aria-label="Notebooks">{bottom or '<a href="index.html">All notebooks</a>'}</nav></footer>
 </body>
@@ -258,25 +263,25 @@ def _shell(stem: str, main: str, site: Path, titles: Mapping[str, str]) -> str:
 
 def _index(mains: Mapping[str, str], titles: Mapping[str, str], figures: Path) -> str:
     """What this is, a card per notebook, the scoreboard."""
+
+    def counts(verdicts: pd.Series) -> str:
+        n = verdicts.value_counts()
+        return " · ".join(f'<b style="color:{c}">{v}</b> {n[v]}' for v, c in report.VERDICTS.items() if v in n)
+
     board, cards = report.scoreboard(figures), []
     for stem, title in titles.items():
-        judged = board.loc[board["notebook"] == stem[:2], "verdict"].value_counts()
-        counts = [f'<b style="color:{c}">{v}</b> {judged[v]}' for v, c in report.VERDICTS.items() if v in judged]
         drawn, image = re.search(r'data-to="figures/(\w+)\.svg"', mains[stem]), ""
         if drawn and (picture := figures / f"{drawn[1]}.png").exists():
             with Image.open(picture) as opened:
                 size = 'width="{}" height="{}"'.format(*opened.size)
             image = f'<img src="figures/{picture.name}" {size} alt="Figure {drawn[1]}" loading="lazy">'
         link = f'<a data-to="{stem}.html">{image}{stem[:2]} {title}</a>'
-        cards.append(f"<li>{link}<small>{' · '.join(counts)}</small></li>")
-    number = r"(?<=>)(\d\d)(?=</td>\s*</tr>)"  # in a row's last cell
-    files = {stem[:2]: stem for stem in titles}
-    table = re.sub(
-        number, lambda m: f'<a data-to="{files.get(m[1], m[1])}.html">{m[1]}</a>', report.verdict_table(board)
-    )
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in board["verdict"].value_counts().items())
+        cards.append(f"<li>{link}<small>{counts(board.loc[board['notebook'] == stem[:2], 'verdict'])}</small></li>")
+    table = report.verdict_table(board)
+    for stem in titles:  # in a row's last cell
+        table = re.sub(rf">{stem[:2]}(</td>\s*</tr>)", rf'><a data-to="{stem}.html">{stem[:2]}</a>\1', table)
     return f"""<h1>{TITLE}</h1>{ABOUT}<h2>Notebooks</h2><ul class="cards">{"".join(cards)}</ul>
-<h2>Scoreboard</h2><p>Every claim of the paper and its slides, {len(board)} in all: {counts}.</p>{table}"""
+<h2>Scoreboard</h2><p>{len(board)} claims: {counts(board["verdict"])}</p>{table}"""
 
 
 def _status(found: Sequence[Path], titles: Mapping[str, str], results: Path, states: Path | None) -> str:
@@ -290,12 +295,12 @@ def _status(found: Sequence[Path], titles: Mapping[str, str], results: Path, sta
     for file, records in ((file, sweep.read(file)) for file in sorted(results.glob("*.jsonl"))):
         for regime, runs in pd.DataFrame(records).groupby("regime", sort=False) if records else ():
             row = {"table": file.stem, "regime": regime, "records": len(runs), "seeds": runs["seed"].nunique()}
-            row["trained on"] = "; ".join(runs["device"].unique())
+            row["trained on"] = html.escape("; ".join(runs["device"].unique()))
             row["torch"] = ", ".join(runs["versions"].str.extract(r"torch ([^,\s]+)")[0].unique())
-            files.append(row | {"training time": _duration(runs["seconds"].sum()), "file of": _date(file)})
-    ran, files = (report.html_table(pd.DataFrame(rows), escape=False, index=False) for rows in (ran, files))
-    return f"""<h1>Status</h1><h2>Notebooks</h2>{ran}<h2>Records</h2>
-<p>The training time is that of all records, one after the other.</p>{files}"""
+            files.append(row | {"training time": _duration(_trained(runs)), "file of": _date(file)})
+    tables = [report.html_table(pd.DataFrame(rows), escape=False, index=False) if rows else "" for rows in (ran, files)]
+    return f"""<h1>Status</h1><h2>Notebooks</h2>{tables[0]}<h2>Records</h2>
+<p>The training time is that of all records, one after the other, each warm-up once.</p>{tables[1]}"""
 
 
 def _seconds(states: Path | None, stem: str) -> str:
@@ -305,9 +310,16 @@ def _seconds(states: Path | None, stem: str) -> str:
         return "–"
 
 
+def _trained(runs: pd.DataFrame) -> float:
+    """Seconds of training. A record counts the warm-up that it starts from, but it was trained once."""
+    same = ["dataset", "noise", "noise_rate", "seed"]
+    warm = runs[(runs["start"] == "scratch") & (runs["rate"] == 0)].groupby(same)["seconds"].first().rename("warm")
+    return runs["seconds"].sum() - runs[runs["start"] != "scratch"].join(warm, on=same)["warm"].sum()
+
+
 def _duration(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
+        if seconds >= size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:.0f} s"
 
