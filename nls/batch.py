@@ -26,6 +26,9 @@ from . import data, site
 SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
 
 
+KERNEL_STARTS = 3  # a kernel's ports are chosen before they are taken, and another one may be quicker
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """One notebook to execute: where it is, its parameters, and the folder that all it makes goes into.
@@ -256,23 +259,28 @@ def execute(job: Job, key: dict[str, str], progress: Path | None = None) -> Outc
             (progress / f"{job.stem}.cells").write_text(f"{begun} {executed} {total}")
 
     count()
+    error: str | None = ""
     with _environment(NLS_PROGRESS=progress and str(progress / f"{job.stem}.sweep")):
-        try:
-            papermill.execute_notebook(
-                str(job.source),
-                str(job.output),
-                job.parameters,
-                cwd=str(job.source.parent),
-                progress_bar=False,
-                kernel_name="python3",
-                extra_arguments=["--IPKernelApp.log_level=40"],  # else every kernel warns of an unencrypted port
-                on_cell_executed=count,
-            )
-            error = None
-        except papermill.PapermillExecutionError as failure:
-            error = f"{failure.ename}: {failure.evalue}"
-        except RuntimeError as failure:  # the kernel died: killed for memory, say
-            error = str(failure)
+        for _ in range(KERNEL_STARTS):
+            try:
+                papermill.execute_notebook(
+                    str(job.source),
+                    str(job.output),
+                    job.parameters,
+                    cwd=str(job.source.parent),
+                    progress_bar=False,
+                    kernel_name="python3",
+                    extra_arguments=["--IPKernelApp.log_level=40"],  # else every kernel warns of an unencrypted port
+                    on_cell_executed=count,
+                )
+                error = None
+            except papermill.PapermillExecutionError as failure:
+                error = f"{failure.ename}: {failure.evalue}"
+            except RuntimeError as failure:  # the kernel died: killed for memory, say
+                error = str(failure)
+                if not executed:
+                    continue
+            break
     if job.publish:
         if not error:
             publish(job.output, job.source)

@@ -32,12 +32,12 @@ def write(path, *code, **parameters):
 
 @pytest.fixture
 def house(tmp_path):
-    """A small repository of its own; `nls` there is a copy that tests may edit."""
+    """A small repository of its own; `nls` there is a copy to edit, imported where that takes no time: nowhere."""
     shutil.copytree(ROOT / "nls", tmp_path / "nls", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "requirements-lock.txt").write_text("")
     (tmp_path / "pyproject.toml").write_text("")
-    write(tmp_path / "notebooks" / "01_loss.ipynb", "from nls import gls_loss", "NUMBER + 1", NUMBER=1)
-    write(tmp_path / "notebooks" / "03_theory.ipynb", "from nls import theory", NUMBER=1)
+    write(tmp_path / "notebooks" / "01_loss.ipynb", "def f():\n    from nls import gls_loss", "NUMBER + 1", NUMBER=1)
+    write(tmp_path / "notebooks" / "03_theory.ipynb", "def f():\n    from nls import theory", NUMBER=1)
     return tmp_path
 
 
@@ -113,7 +113,7 @@ def test_only_what_changed_runs_again_and_says_why(house, pool):
     edit(house / "nls" / "cli.py", "def main(", "def main (")
     assert again() == ["unchanged", "unchanged"]
 
-    write(house / "notebooks" / "03_theory.ipynb", "from nls import theory", "1 + 1", NUMBER=1)
+    write(house / "notebooks" / "03_theory.ipynb", "def f():\n    from nls import theory", "1 + 1", NUMBER=1)
     assert again() == ["unchanged", "done"]
     assert reasons == {"03_theory": "changed: notebook"}
     (house / "requirements-lock.txt").write_text("torch==3")
@@ -166,6 +166,24 @@ def test_outputs_are_no_change_and_one_that_began_is_not_done(house):
         patch.setattr(papermill, "execute_notebook", kill)
         batch.execute(j, before)
     assert batch.reason(before, batch.last_state(j), j) == "never finished"
+
+
+def test_a_kernel_that_cannot_start_is_started_again(house, monkeypatch):
+    import papermill
+
+    real, starts = papermill.execute_notebook, []
+
+    def refuse(*arguments, on_cell_executed, **options):
+        starts.append(arguments)
+        real(*arguments, prepare_only=True)
+        if len(starts) != 3:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(papermill, "execute_notebook", refuse)
+    assert batch.execute(job(house, "01_loss"), {}).state == "done"
+    assert len(starts) == batch.KERNEL_STARTS == 3
+    monkeypatch.setattr(batch, "KERNEL_STARTS", 1)
+    assert batch.execute(job(house, "03_theory"), {}).why == "Kernel died before replying to kernel_info"
 
 
 # ---------------------------------------------------------------- many, some of them failing
