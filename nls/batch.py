@@ -6,22 +6,22 @@ when the notebook is done and taken away when it begins, so what a kill leaves b
 """
 
 import ast
-import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
-import signal
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import data, site
+from . import data, site, sweep
 
 SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
 
@@ -77,7 +77,8 @@ def run(
 ) -> dict[str, Outcome]:
     """Execute what has changed, on any `concurrent.futures.Executor`; what became of every job, by its name.
 
-    By default `workers` processes on this machine, the job that took longest last time first. A failing notebook stops
+    By default `workers` processes on this machine, the job that took longest last time first. Another executor's
+    workers must be processes (papermill changes the working folder) that see the same files. A failing notebook stops
     nobody: it keeps its traceback in `notebooks/` of its folder. `started` (with the reason why the job runs) and
     `ended` are called as things happen; in between, the folder `progress` says how far each is, see `execute`. An
     interruption ends the processes and their kernels.
@@ -88,6 +89,33 @@ def run(
         outcomes[job.stem] = outcome
         ended(job, outcome)
 
+    def round_of(waiting: dict[Job, tuple]) -> dict[Job, tuple]:
+        """Execute these; returns those whose process was lost."""
+        futures: dict[Future, Job] = {}
+        lost = {}
+        with processes(min(workers, len(waiting))) if executor is None else nullcontext(executor) as pool:
+            try:
+                for job, (key, why, _) in sorted(waiting.items(), key=lambda item: -item[1][2]):
+                    futures[pool.submit(execute, job, key, progress)] = job
+                    started(job, why)
+                for future in as_completed(futures):
+                    job = futures[future]
+                    try:
+                        outcome = future.result()
+                    except BrokenExecutor:
+                        lost[job] = waiting[job]
+                        continue
+                    except Exception as error:
+                        outcome = Outcome("failed", f"{type(error).__name__}: {error}")
+                    finish(job, replace(outcome, why=waiting[job][1]) if outcome.state == "done" else outcome)
+            except BrokenExecutor:  # already while they were submitted
+                lost = {job: waiting[job] for job in waiting if job.stem not in outcomes}
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        return lost
+
     last = [job for job in jobs if job.stem.startswith(SCOREBOARD)]
     for part in ([job for job in jobs if job not in last], last):
         waiting = {}
@@ -97,21 +125,10 @@ def run(
                 finish(job, Outcome("unchanged", "", before["seconds"], before["cells"]))
             else:
                 waiting[job] = (key, "asked for" if force else changed, before.get("seconds", 0.0))
-        if not waiting:
-            continue
-        with processes(min(workers, len(waiting))) if executor is None else contextlib.nullcontext(executor) as pool:
-            futures: dict[Future, Job] = {}
-            for job, (key, why, _) in sorted(waiting.items(), key=lambda item: -item[1][2]):
-                futures[pool.submit(execute, job, key, progress)] = job
-                started(job, why)
-            for future in as_completed(futures):
-                job = futures[future]
-                try:
-                    outcome = future.result()
-                except Exception as error:  # the process itself died, or could not be reached
-                    outcome = Outcome("failed", f"{type(error).__name__}: {error}")
-                why = waiting[job][1] if outcome.state == "done" else outcome.why
-                finish(job, Outcome(outcome.state, why, outcome.seconds, outcome.cells))
+        lost = round_of(waiting) if waiting else {}
+        for job in lost:  # a process that dies takes its pool along, and with it others' work: now each has its own
+            if executor is not None or round_of({job: lost[job]}):
+                finish(job, Outcome("failed", "its process was killed, for memory perhaps"))
     return outcomes
 
 
@@ -121,59 +138,57 @@ def run(
 def key_of(job: Job) -> dict[str, str]:
     """What decides the job's output, as name: hash."""
     home, cells = job.source.parents[1], _source(job.source)
+    package = home / "nls" if (home / "nls").is_dir() else Path(__file__).parent
     key = {"notebook": _hash(cells), "parameters": _hash(json.dumps(job.parameters, sort_keys=True, default=str))}
-    used = modules_used("\n".join(text for kind, text in json.loads(cells) if kind == "code"), home / "nls")
-    key |= {f"nls.{name}": _file_hash(home / "nls" / f"{name}.py") for name in sorted(used)}
+    used = modules_used("\n".join(text for kind, text in json.loads(cells) if kind == "code"), package)
+    key |= {f"nls.{name}": _file_hash(package / f"{name}.py") for name in sorted(used)}
     files = [home / "requirements-lock.txt"]
     if {"data", "paper"} & used:
-        files += sorted((home / "nls" / "assets").glob("*.csv"))
+        files += sorted((package / "assets").glob("*.csv"))
     if "data" in used:
         files += data.files()
-    if job.publish:
+    if "sweep" in used:  # what was recorded before is read, for comparison or where data are absent
         files += sorted((home / "results").glob("*.jsonl"))
+    if not job.publish:
+        files += sorted((home / "figures").glob(f"{job.source.stem[:2]}_*.csv"))
     if job.stem.startswith(SCOREBOARD):
         files += sorted(_figures(job).glob("*_claims.csv"))
     return key | {f"{path.parent.name}/{path.name}": _file_hash(path) for path in files}
 
 
 def modules_used(code: str, package: Path) -> set[str]:
-    """The modules of the package that some code imports, and those that they import in turn."""
-    exports = _imports((package / "__init__.py").read_text("utf-8")) if (package / "__init__.py").exists() else {}
-    found, open_ends = set(), set()
-    for name, modules in _imports(code, "nls").items():
-        # `from nls import gls_loss` means the module that defines it, `import nls` all that it exports.
-        open_ends |= {m for ms in exports.values() for m in ms} if name == "nls" else exports.get(name, modules)
+    """The modules of the package that some code imports, and those that they import in turn; all if it is no Python."""
+    exported = {name: module for module, name in _imports((package / "__init__.py").read_text("utf-8"))}
+    try:
+        imported = _imports("\n".join("pass" if re.match("[%!]", line) else line for line in code.split("\n")), "nls")
+    except SyntaxError:
+        return {path.stem for path in package.glob("*.py")}
+    open_ends = set()
+    for module, name in imported:
+        # `import nls` is all that it exports, and `from nls import gls_loss` the module that defines it.
+        open_ends |= {module} if module else {exported.get(name, name)} if name else set(exported.values())
+    found = set()
     while open_ends:
         module = open_ends.pop()
         path = package / f"{module}.py"
         if module not in found and path.is_file():
             found.add(module)
-            open_ends |= {m for ms in _imports(path.read_text("utf-8")).values() for m in ms}
+            open_ends |= {inner or name for inner, name in _imports(path.read_text("utf-8"))}
     return found
 
 
-def _imports(code: str, package: str | None = None) -> dict[str, set[str]]:
-    """Imported name: candidate modules of the package, for absolute imports of `package` or, without it, relative ones.
-
-    In `from . import x` and `from nls import x` the candidate is x, in `from .m import x` and `from nls.m import x` m.
-    """
-    found: dict[str, set[str]] = {}
+def _imports(code: str, package: str | None = None) -> set[tuple[str, str]]:
+    """(module, name) of each import from `package` or, without it, of each relative one; "" where there is none."""
+    found = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom):
-            dotted = (node.module or "").split(".")
-            if package is None and node.level == 1:
-                module = dotted[0]
-            elif package is not None and node.level == 0 and dotted[0] == package:
-                module = dotted[1] if len(dotted) > 1 else ""
-            else:
-                continue
-            for alias in node.names:
-                found[alias.name] = {module or alias.name}
-        elif isinstance(node, ast.Import) and package is not None:
-            for alias in node.names:
-                first, _, rest = alias.name.partition(".")
-                if first == package:
-                    found[package if not rest else alias.name] = {rest.split(".")[0]} - {""}
+            first, *inner = [""] if package is None else (node.module or "").split(".")
+            if node.level == (package is None) and first == (package or ""):
+                module = (node.module or "").split(".")[0] if package is None else "".join(inner[:1])
+                found |= {(module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import) and package:
+            dotted = [alias.name.split(".") for alias in node.names]
+            found |= {("".join(names[1:2]), "") for names in dotted if names[0] == package}
     return found
 
 
@@ -203,7 +218,7 @@ def _figures(job: Job) -> Path:
 
 def parameter_names(path: Path) -> set[str]:
     """Names assigned in the cell tagged `parameters`."""
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for cell in _cells(path):
         if "parameters" in cell["metadata"].get("tags", []):
             tree = ast.parse("".join(cell["source"]))
             targets = [t for node in tree.body for t in getattr(node, "targets", [getattr(node, "target", None)])]
@@ -213,8 +228,14 @@ def parameter_names(path: Path) -> set[str]:
 
 def _source(path: Path) -> str:
     """A notebook's cells without their outputs."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in cells])
+    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in _cells(path)])
+
+
+def _cells(path: Path) -> list[dict]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: is no notebook ({error})") from error
 
 
 def _hash(text: str) -> str:
@@ -277,24 +298,24 @@ def execute(job: Job, key: dict[str, str], progress: Path | None = None) -> Outc
             except papermill.PapermillExecutionError as failure:
                 error = f"{failure.ename}: {failure.evalue}"
             except RuntimeError as failure:  # the kernel died: killed for memory, say
-                error = str(failure)
+                error = str(failure) or type(failure).__name__
                 if not executed:
                     continue
             break
     if job.publish:
-        if not error:
+        if error is None:
             publish(job.output, job.source)
     else:
         site.page(job.output, job.folder / "site")
-    outcome = Outcome("failed" if error else "done", error or "", time.time() - begun, executed)
-    if not error:
+    outcome = Outcome("done" if error is None else "failed", error or "", time.time() - begun, executed)
+    if error is None:
         temporary = job.state.with_suffix(".tmp")
         temporary.write_text(json.dumps({"key": key} | asdict(outcome)))
         temporary.replace(job.state)
     return outcome
 
 
-@contextlib.contextmanager
+@contextmanager
 def _environment(**variables: str | None) -> Iterator[None]:
     """Kernels inherit the environment of the process that starts them."""
     before = {name: os.environ.get(name) for name in variables}
@@ -347,7 +368,7 @@ def _one_stream(outputs: list) -> list:
 # ---------------------------------------------------------------- processes
 
 
-@contextlib.contextmanager
+@contextmanager
 def processes(workers: int) -> Iterator[Executor]:
     """A pool for notebooks (papermill's working folder is the process's own). Their sweeps share the machine's places.
 
@@ -356,29 +377,28 @@ def processes(workers: int) -> Iterator[Executor]:
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as places, _environment(NLS_PLACES=places):
-        pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent)
+        pool = ProcessPoolExecutor(workers, context, initializer=sweep.follow_parent)
         try:
             yield pool
         except BaseException:
-            _end(p.pid for p in multiprocessing.active_children() if p not in others)
+            _end([p.pid for p in multiprocessing.active_children() if p not in others])
             raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _end(pids: Iterable[int | None]) -> None:
+def _end(pids: Sequence[int | None]) -> None:
     """Kill processes with all their descendants, a kernel among them being in a session of its own."""
     import psutil
 
-    family = []
+    family, descendants = [], []
     for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family += [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):
+            family.append(psutil.Process(pid))
+            descendants += family[-1].children(recursive=True)
+    for process in family + descendants:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(family, timeout=3)
+    psutil.wait_procs(
+        descendants, timeout=3
+    )  # the pool waits for its own: for one that others reaped it would for ever

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
+from rich.text import Text
 
 from . import batch, data, report, site, sweep
 from .experiments import PROFILES, TABLES, table_runs
@@ -61,7 +62,8 @@ def run(
     home = report.home()
     if profile not in PROFILES:
         raise Failure(f"--profile: got {profile!r}, expected one of {', '.join(PROFILES)}")
-    pick_device(device)
+    if not scheduler:
+        pick_device(device)
     chosen = _choose(home, notebooks or [])
     given = _parse(parameter or [])
     if update and (given or profile != "quick"):
@@ -76,7 +78,7 @@ def run(
     with _view(todo) as view:
         outcomes = batch.run(
             todo,
-            workers=jobs or os.cpu_count() or 1,
+            workers=jobs or sweep.cores(),
             force=force,
             progress=view.progress,
             started=view.started,
@@ -161,7 +163,7 @@ class _View:
                 begun, executed, total = said.split()
                 state, seconds, cells = "running", f"{time.time() - float(begun):.0f}", f"{executed}/{total}"
                 state += f" {_read(self.progress / f'{name}.sweep')}"
-            table.add_row(name, state, seconds, cells, row.why, style=STYLES.get(row.state))
+            table.add_row(name, state, seconds, cells, Text(row.why), style=STYLES.get(row.state))
         return table
 
 

@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import active_children, get_context, parent_process
@@ -83,12 +83,15 @@ def sweep(
                 try:
                     for future in as_completed(futures):
                         group = futures.pop(future)
-                        _check_data(group, future.result())
+                        _check_origin(group, future.result())
                         logs[group[0].table].append(future.result())
                         bar.update(len(waiting & set(group)))
-                except BaseException:
+                except BaseException as error:
                     for future in futures:
                         future.cancel()
+                    if isinstance(error, (BrokenExecutor, CancelledError)) or type(error).__name__ == "KilledWorker":
+                        lost = f"a worker was lost, out of memory perhaps ({error}); what is recorded is kept"
+                        raise OSError(f"{missing[0].table}: {lost}") from error
                     raise
     return pd.DataFrame([logs[run.table].records[key[run]] for run in runs])
 
@@ -132,6 +135,9 @@ def train_group(runs: Sequence[Run], device: str) -> list[dict]:
         except (torch.OutOfMemoryError, MemoryError) as error:
             what = f"{first.table}, {first.dataset} {first.noise} {first.noise_rate:g}, seed {first.seed}"
             raise OSError(f"{device}: out of memory while training {what}; what is recorded is kept") from error
+        finally:
+            if torch_device.type == "cuda":
+                torch.cuda.empty_cache()  # the GPU's next user may be another process
     origin = {"versions": versions(), "device": device_name(torch_device)}
     return [
         run.identity | {"data": checksum(run.dataset)} | _rounded(values) | origin
@@ -139,11 +145,14 @@ def train_group(runs: Sequence[Run], device: str) -> list[dict]:
     ]
 
 
-def _check_data(group: Sequence[Run], records: Sequence[dict]) -> None:
+def _check_origin(group: Sequence[Run], records: Sequence[dict]) -> None:
+    """Refuse what a worker on another machine made of other data or with other code."""
     for run, record in zip(group, records, strict=True):
         if record["data"] != checksum(run.dataset):
             there, here = record["data"], checksum(run.dataset)
             raise ValueError(f"{run.dataset}: a worker's data have the checksum {there}, expected {here} as here")
+        if record["config"] != run.config:
+            raise ValueError(f"{run.table}: a worker has another version of this package; nothing of its was kept")
 
 
 def _rounded(measured: dict) -> dict:
@@ -295,6 +304,8 @@ def cluster(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise OSError(f"scheduler: nobody answers at {address!r} ({error})") from error
     with client:
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"{address}: this scheduler has no workers yet; waiting for some", stacklevel=3)
         # pure: Dask would take equal calls for one and fake independent runs.
         yield client.get_executor(pure=False)
 
@@ -303,9 +314,13 @@ _shared: Path | None = None  # in a worker: the folder of the places that it sha
 
 
 def _begin_worker(places: str) -> None:
-    """No orphans: a worker whose parent was killed ends at once. Ctrl-C is the parent's affair."""
     global _shared
     _shared = Path(places)
+    follow_parent()
+
+
+def follow_parent() -> None:
+    """No orphans: a worker whose parent was killed ends at once. Ctrl-C is the parent's affair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
@@ -316,10 +331,16 @@ def _begin_worker(places: str) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+def cores() -> int:
+    """That this process may use; at most 61, all that a pool of processes can wait for on Windows."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, 61) if os.name == "nt" else allowed
+
+
 def _places(device: str) -> list[str]:
     """How many groups this machine trains at a time: one per core, or one per GPU (`cuda` means all of them)."""
     if device == "cpu":
-        return [f"cpu:{i}" for i in range(os.cpu_count() or 1)]
+        return [f"cpu:{i}" for i in range(cores())]
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else [device]
 
 
@@ -329,8 +350,9 @@ def _place(device: str) -> Iterator[str]:
     if _shared is None:
         yield device
         return
+    places = _places(device)
     while True:
-        for place in _places(device):
+        for place in places:
             lock = filelock.FileLock(_shared / f"{place.replace(':', '-')}.lock")
             try:
                 lock.acquire(blocking=False)
@@ -341,7 +363,7 @@ def _place(device: str) -> Iterator[str]:
                 return
             finally:
                 lock.release()
-        time.sleep(0.02)
+        time.sleep(0.01 * len(places))
 
 
 class _Progress:

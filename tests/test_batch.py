@@ -70,6 +70,9 @@ def test_the_modules_that_code_uses(tmp_path):
         "import nls": "bcd",
         "from nls import fc, d": "cd",
         "from nlsx import a\nfrom elsewhere.nls import b": "",
+        "from nls.b import f\nfrom nls.d import f": "bcd",
+        "%timeit 1\n!ls\nfrom nls import d": "d",
+        "this is no Python": ["a", "b", "c", "d", "__init__"],
     }.items():
         assert batch.modules_used(code, tmp_path) == set(expected), code
 
@@ -125,6 +128,25 @@ def test_only_what_changed_runs_again_and_says_why(house, pool):
     loss = job(house, "01_loss", NUMBER=2)
     assert again() == ["done", "unchanged"]
     assert reasons == {"01_loss": "changed: parameters"}
+
+
+def test_committed_records_and_figures_are_part_of_the_key(house):
+    write(house / "notebooks" / "05_sweep.ipynb", "from nls import sweep")
+    jobs = {name: job(house, name) for name in ("01_loss", "05_sweep")}
+    before = {name: batch.key_of(j) for name, j in jobs.items()}
+    (house / "results").mkdir()
+    (house / "results" / "table9.jsonl").write_text("{}\n")
+    assert batch.key_of(jobs["01_loss"]) == before["01_loss"]
+    assert batch.key_of(jobs["05_sweep"]).keys() - before["05_sweep"].keys() == {"results/table9.jsonl"}
+    (house / "figures").mkdir()
+    (house / "figures" / "01_drawn.csv").write_text("1")
+    assert batch.key_of(jobs["01_loss"]).keys() - before["01_loss"].keys() == {"figures/01_drawn.csv"}
+
+
+def test_what_is_no_notebook_is_named(house):
+    (house / "notebooks" / "02_broken.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match=r"02_broken\.ipynb: is no notebook"):
+        batch.parameter_names(house / "notebooks" / "02_broken.ipynb")
 
 
 def test_data_are_part_of_the_key(house, tmp_path, monkeypatch):
@@ -205,51 +227,59 @@ def test_a_batch_in_which_one_in_ten_fails(house):
     assert [name for name, outcome in again.items() if outcome.state != "unchanged"] == list(failed)
 
 
-class Broken(Executor):
-    """Loses what it is given for one notebook."""
-
-    def __init__(self, pool):
-        self.pool = pool
-
-    def submit(self, fn, /, job, *args):
-        return self.pool.submit(fn, job, *args) if job.stem != "01_loss" else self.pool.submit(os.strerror, "no number")
-
-
 @pytest.mark.slow
-def test_a_worker_that_is_lost_fails_its_notebook_alone(house, pool):
-    outcomes = batch.run([job(house, "01_loss"), job(house, "03_theory")], executor=Broken(pool))
+def test_a_process_that_is_killed_fails_its_notebook_alone(house):
+    """The kernel kills the process that executes its notebook, every time."""
+    write(house / "notebooks" / "02_killer.ipynb", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
+    names = ("01_loss", "02_killer", "03_theory")
+    outcomes = batch.run([job(house, name) for name in names], workers=2)
+    assert {name: outcome.state for name, outcome in outcomes.items()} == {
+        "01_loss": "done",
+        "02_killer": "failed",
+        "03_theory": "done",
+    }
+    assert outcomes["02_killer"].why.startswith("its process was killed")
+
+
+def test_what_an_executor_cannot_do_fails_that_notebook(house, pool):
+    class Elsewhere(Executor):
+        def submit(self, fn, /, *args):
+            return pool.submit(os.strerror, "no number")
+
+    outcomes = batch.run([job(house, "01_loss")], executor=Elsewhere())
     assert outcomes["01_loss"].state == "failed" and outcomes["01_loss"].why.startswith("TypeError: ")
-    assert outcomes["03_theory"].state == "done"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals and named pipes")
 def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
-    """Two notebooks at work, one of them with a process of its own; nobody but the parent hears of the interruption."""
+    """More notebooks than processes, one of them with a process of its own; all hear of Ctrl-C, as on a terminal."""
     write(house / "notebooks" / "04_quick.ipynb", "1 + 1")
     begun = house / "begun"
     os.mkfifo(begun)
-    code = (
+    long = (
         "import os, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
-        f"with open({str(begun)!r}, 'w') as file:\n    file.write(f'{{os.getpid()}} {{child.pid}} ')\n"
+        f"with open({str(begun)!r}, 'w') as file:\n    file.write(f'{{os.getppid()}} {{os.getpid()}} {{child.pid}} ')\n"
         "time.sleep(3600)"
     )
-    write(house / "notebooks" / "05_long.ipynb", code)
-    command = [sys.executable, "-m", "nls", "run", "--jobs", "2", "--build", "build"]
+    numbers = ["05", "06", "07", "08", "09"]
+    for number in numbers:
+        write(house / "notebooks" / f"{number}_long.ipynb", long if number == "05" else "import time\ntime.sleep(3600)")
+    command = [sys.executable, "-m", "nls", "run", "--jobs", "2", "--build", "build", "04", *numbers]
     child = subprocess.Popen(
-        [*command, "04", "05"], cwd=house, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     said = child.stdout.readline()  # the short one is done
+    assert said.startswith("04_quick"), said + child.communicate()[0]
     with open(begun) as file:
         pids = [int(pid) for pid in file.read().split()]
-    child.send_signal(signal.SIGINT)
+    os.killpg(child.pid, signal.SIGINT)
     output = said + child.communicate(timeout=60)[0]
     assert child.returncode == 130, output
     assert "interrupted; what was recorded is kept" in output and "Traceback" not in output
-    assert len(pids) == 2 and not any(psutil.pid_exists(pid) for pid in pids)
+    assert len(pids) == 3 and not any(psutil.pid_exists(pid) for pid in pids)
 
-    write(house / "notebooks" / "05_long.ipynb", "1 + 1")
-    again = subprocess.run([*command, "04", "05"], cwd=house, capture_output=True, text=True)
+    again = subprocess.run([*command[:-6], "04"], cwd=house, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "04_quick" in again.stdout and "unchanged" in again.stdout.splitlines()[0]
+    assert "unchanged" in again.stdout.splitlines()[0]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -393,6 +393,21 @@ def test_records_of_other_data_are_refused(tmp_path):
     assert not read(tmp_path / "two_dimensions.jsonl")
 
 
+def test_a_worker_with_other_code_or_a_lost_one_ends_in_one_line(tmp_path, monkeypatch):
+    real = sweep.train_group
+    monkeypatch.setattr(sweep, "train_group", lambda *args: [{**r, "config": "other"} for r in real(*args)])
+    with pytest.raises(ValueError, match="two_dimensions: a worker has another version of this package"):
+        run(tmp_path)
+
+    def lose(*_):
+        raise BrokenExecutor("gone")
+
+    monkeypatch.setattr(sweep, "train_group", lose)
+    with pytest.raises(OSError, match=r"two_dimensions: a worker was lost, out of memory perhaps \(gone\); what is"):
+        run(tmp_path)
+    assert not read(tmp_path / "two_dimensions.jsonl")
+
+
 def test_warm_ups_are_done_before_what_starts_from_them(tmp_path, monkeypatch):
     runs = list(reversed(table_runs("table2", "smoke", [0])))
     trained = []
@@ -426,7 +441,7 @@ def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, referenc
 def test_a_place_is_held_by_one_at_a_time(tmp_path, monkeypatch):
     """Eight threads with a pool's worth of locks each; a file that is there tells of a second one in the place."""
     monkeypatch.setattr(sweep, "_shared", tmp_path)
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(sweep, "cores", lambda: 1)
 
     def visit(_):
         with sweep._place("cpu") as device:
@@ -445,7 +460,7 @@ def test_every_gpu_is_a_place(tmp_path, monkeypatch):
         assert [first, second, third] == ["cuda:0", "cuda:1", "cuda:2"]
     with sweep._place("cuda:1") as named, sweep._place("cuda") as other, sweep._place("cuda") as third:
         assert [named, other, third] == ["cuda:1", "cuda:0", "cuda:2"]
-    assert len(sweep._places("cpu")) == os.cpu_count()
+    assert len(sweep._places("cpu")) == sweep.cores() >= 1
 
 
 def kill_once(marker):
