@@ -95,7 +95,9 @@ def run(
         lost = {}
         with processes(min(workers, len(waiting))) if executor is None else nullcontext(executor) as pool:
             try:
-                for job, (key, why, _) in sorted(waiting.items(), key=lambda item: -item[1][2]):
+                # The long ones first, so that short ones fill the end; of those that never ran, the later ones, the
+                # experiments.
+                for job, (key, why, _) in sorted(reversed(waiting.items()), key=lambda item: -item[1][2]):
                     futures[pool.submit(execute, job, key, progress)] = job
                     started(job, why)
                 for future in as_completed(futures):
@@ -291,7 +293,7 @@ def execute(job: Job, key: dict[str, str], progress: Path | None = None) -> Outc
                     cwd=str(job.source.parent),
                     progress_bar=False,
                     kernel_name="python3",
-                    extra_arguments=["--IPKernelApp.log_level=40"],  # else every kernel warns of an unencrypted port
+                    extra_arguments=["--IPKernelApp.log_level=50"],  # else kernels log their ports and their end
                     on_cell_executed=count,
                 )
                 error = None
