@@ -2,10 +2,12 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -254,7 +256,7 @@ def test_what_an_executor_cannot_do_fails_that_notebook(house, pool):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals and named pipes")
 def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
     """More notebooks than processes, one of them with a process of its own; all hear of Ctrl-C, as on a terminal."""
-    write(house / "notebooks" / "04_quick.ipynb", "1 + 1")
+    write(house / "notebooks" / "09_quick.ipynb", "1 + 1")  # the later ones begin
     begun = house / "begun"
     os.mkfifo(begun)
     long = (
@@ -263,23 +265,27 @@ def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
         f"with open({str(begun)!r}, 'w') as file:\n    file.write(f'{{os.getppid()}} {{os.getpid()}} {{child.pid}} ')\n"
         "time.sleep(3600)"
     )
-    numbers = ["05", "06", "07", "08", "09"]
+    numbers = ["04", "05", "06", "07", "08"]
     for number in numbers:
-        write(house / "notebooks" / f"{number}_long.ipynb", long if number == "05" else "import time\ntime.sleep(3600)")
-    command = [sys.executable, "-m", "nls", "run", "--jobs", "2", "--build", "build", "04", *numbers]
+        write(house / "notebooks" / f"{number}_long.ipynb", long if number == "08" else "import time\ntime.sleep(3600)")
+    command = [sys.executable, "-m", "nls", "run", "--jobs", "2", "--build", "build", "09", *numbers]
     child = subprocess.Popen(
         command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+    guard = threading.Timer(120, os.killpg, (child.pid, signal.SIGKILL))
+    guard.start()
     said = child.stdout.readline()  # the short one is done
-    assert said.startswith("04_quick"), said + child.communicate()[0]
-    with open(begun) as file:
-        pids = [int(pid) for pid in file.read().split()]
+    assert said.startswith("09_quick"), said + child.communicate()[0]
+    file = os.open(begun, os.O_RDONLY | os.O_NONBLOCK)
+    assert select.select([file], [], [], 60)[0], "the long one has not begun"
+    pids = [int(pid) for pid in os.read(file, 100).split()]
+    guard.cancel()
     os.killpg(child.pid, signal.SIGINT)
     output = said + child.communicate(timeout=60)[0]
     assert child.returncode == 130, output
     assert "interrupted; what was recorded is kept" in output and "Traceback" not in output
     assert len(pids) == 3 and not any(psutil.pid_exists(pid) for pid in pids)
 
-    again = subprocess.run([*command[:-6], "04"], cwd=house, capture_output=True, text=True)
+    again = subprocess.run([*command[:-6], "09"], cwd=house, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "unchanged" in again.stdout.splitlines()[0]
