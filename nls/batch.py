@@ -397,10 +397,10 @@ def _end(pids: Sequence[int | None]) -> None:
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
             family.append(psutil.Process(pid))
+            family[-1].suspend()  # else it might start a kernel between the look at its children and its end
             descendants += family[-1].children(recursive=True)
     for process in family + descendants:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(
-        descendants, timeout=3
-    )  # the pool waits for its own: for one that others reaped it would for ever
+    # The pool waits for its own processes: for one that somebody else reaped it would wait for ever.
+    psutil.wait_procs(descendants, timeout=3)
