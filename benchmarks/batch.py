@@ -8,7 +8,7 @@ once, so the wall time is what submitting, scheduling, reading back and recordin
 Copies: of a notebook that fails if its parameter is a multiple of ten, on as many processes as there are cores. Every
 failure must be listed, nothing else may fail, and a second batch must run the failures alone.
 
-Measured (two x86 cores): MEASURED
+Measured (two x86 cores, a training sweep beside it): 4.8 ms a run.
 """
 
 import argparse
@@ -67,7 +67,8 @@ def copies(number: int) -> tuple[float, float]:
             started = time.perf_counter()
             outcomes = batch.run(jobs, workers=os.cpu_count() or 1)
             seconds.append(time.perf_counter() - started)
-            assert {n: o.why for n, o in outcomes.items() if o.state == "failed"} == wrong
+            failed = {n: o.why for n, o in outcomes.items() if o.state == "failed"}
+            assert failed == wrong, failed
             assert sum(o.state != "unchanged" for o in outcomes.values()) == ran
     return seconds[0], seconds[1]
 

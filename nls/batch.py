@@ -113,8 +113,8 @@ def run(
             except BrokenExecutor:  # already while they were submitted
                 lost = {job: waiting[job] for job in waiting if job.stem not in outcomes}
             except BaseException:
-                for future in futures:
-                    future.cancel()
+                for future in futures if executor is not None else ():  # our own pool ends with its processes, and
+                    future.cancel()  # its thread stumbles over a future that somebody else has cancelled
                 raise
         return lost
 

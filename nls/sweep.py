@@ -87,7 +87,7 @@ def sweep(
                         logs[group[0].table].append(future.result())
                         bar.update(len(waiting & set(group)))
                 except BaseException as error:
-                    for future in futures:
+                    for future in futures if remote else ():  # a pool of ours ends with its processes
                         future.cancel()
                     if isinstance(error, (BrokenExecutor, CancelledError)) or type(error).__name__ == "KilledWorker":
                         lost = f"a worker was lost, out of memory perhaps ({error}); what is recorded is kept"
