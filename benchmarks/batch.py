@@ -56,6 +56,7 @@ def copies(number: int) -> tuple[float, float]:
     parameters = nbformat.v4.new_code_cell("NUMBER = 1", metadata={"tags": ["parameters"]})
     body = nbformat.v4.new_code_cell("assert NUMBER % 10, f'number {NUMBER} fails'")
     notebook = nbformat.v4.new_notebook(cells=[parameters, body])
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "notebooks", "01_copy.ipynb")
         path.parent.mkdir()
