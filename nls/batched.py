@@ -121,13 +121,19 @@ class Stack:
         self.shape = num_models, width, num_classes
         self.parameters = [p.detach().to(device).contiguous().requires_grad_() for p in stacked]
 
-    def __call__(self, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
-        """(B, d + 1) rows that end in a one, the same for every model, to (M, K, B) logits.
+    def __call__(
+        self, x: Tensor, parameters: Sequence[Tensor] | None = None, models: Sequence[int] | None = None
+    ) -> Tensor:
+        """(B, d + 1) rows that end in a one, the same for every model, to (M, K, B) logits; of some `models` or of all.
 
         The classes come second, as in PyTorch's losses: a product with two columns is slow, one with two rows is not.
         """
         m, h, k = self.shape
         w1, w2, b2, w3, b3 = parameters or self.parameters
+        if models is not None:
+            w1 = w1.view(-1, m, h)[:, models].flatten(1)
+            w2, b2, w3, b3 = w2[models], b2[models], w3[models], b3[: m * k].view(m, k)[models].flatten()
+            m = len(models)
         hidden = torch.mm(x, w1).relu_().view(len(x), m, h).transpose(0, 1)
         hidden = torch.baddbmm(b2, hidden, w2).relu_()
         if hidden.requires_grad:
@@ -178,7 +184,8 @@ def train(
     stack = Stack(len(model_losses), x.shape[1], width, problem.num_classes, seed, device)
     optimizer = torch.optim.Adam(stack.parameters, lr=lr, fused=True)
     loss_of = stack_loss(model_losses, y, p.num_classes)
-    peers = _peer_order(order) if any(loss.peers for loss in model_losses) else None
+    peers = [m for m, loss in enumerate(model_losses) if loss.peers]
+    peer_rows, peer_labels = _peer_order(order)
 
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
     correct, heldout = [], []
@@ -187,9 +194,9 @@ def train(
     x, x_both = with_ones(x), torch.cat([x_test, x_val])
     for step, batch in enumerate(order, 1):
         logits = stack(x.index_select(0, batch))
-        peer = (stack(x[peers[0][step - 1]]), peers[1][step - 1]) if peers else (logits, batch)
+        peer_logits = stack(x.index_select(0, peer_rows[step - 1]), models=peers) if peers else logits[:0]
         optimizer.zero_grad(set_to_none=True)
-        loss_of(logits, batch, *peer).backward()
+        loss_of(logits, batch, peer_logits, peer_labels[step - 1]).backward()
         optimizer.step()
         if step % evaluate_every and step != len(order):
             continue
@@ -217,24 +224,32 @@ def train(
 
 
 def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Callable[..., Tensor]:
-    """The function from (M, K, B) logits, row numbers and the same of the peer batches to the sum of the mean losses.
+    """The sum of the models' mean losses, as a function of the logits of a batch and of its peers.
 
-    y (M, N) are the models' labels. Losses that are linear in the label go through one call, the others one by one.
+    It takes (M, K, B) logits, the B row numbers, (P, K, B) logits of peer rows for the P models whose loss needs them,
+    and the B row numbers of the peer labels. y (M, N) are the models' labels. Losses that are linear in the label go
+    through one call, equal ones of the others through a call each: (M, K, B) is PyTorch's (N, K, d1).
     """
     tables = [loss.soft_labels(num_classes) for loss in model_losses]
     linear = [m for m, table in enumerate(tables) if table is not None]
-    others = [m for m, table in enumerate(tables) if table is None]
     rows = torch.from_numpy(np.array([tables[m] for m in linear], dtype=np.float32)).to(y.device)
     models = torch.arange(len(linear), device=y.device)[:, None]
     soft = rows[models, y[linear]].transpose(1, 2).contiguous() if linear else None  # (m, K, N)
+    equal: dict = {}
+    for m, loss in enumerate(model_losses):
+        if tables[m] is None:
+            equal.setdefault((loss.method, loss.rate, loss.divergence, loss.alpha, id(loss.T)), []).append(m)
+    peers = [m for m, loss in enumerate(model_losses) if loss.peers]
+    calls = [(model_losses[ms[0]], ms, y[ms], [peers.index(m) for m in ms if m in peers]) for ms in equal.values()]
 
     def loss(logits: Tensor, batch: Tensor, peer_logits: Tensor, peer_batch: Tensor) -> Tensor:
         total = logits.new_zeros(())
         if linear:
-            chosen = logits if not others else logits[linear]
+            chosen = logits if not calls else logits[linear]
             total = losses.gls_loss(chosen, soft.index_select(2, batch), 0.0, reduction="sum") / len(batch)
-        for m in others:
-            total = total + model_losses[m](logits[m].T, y[m, batch], peer_logits[m].T, y[m, peer_batch])
+        for mean_loss, ms, labels, ps in calls:
+            mean = mean_loss(logits[ms], labels[:, batch], peer_logits[ps], labels[:, peer_batch])
+            total = total + len(ms) * mean
         return total
 
     return loss

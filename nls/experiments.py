@@ -46,13 +46,13 @@ TABLE3_RATES = (0.4, 0.2, 0.0, -0.15, -0.2, -0.36, -0.4, -0.6, -0.67, -1.14)
 TABLE3_R_OPT = {eps: round(r_opt(eps, 4), 2) + 0.0 for eps in NOISE_RATES}
 HUMAN_TEXT_NOISE_RATE = 0.1974  # the share of human labels that differ from the true ones
 HUMAN_TEXT_RATES = (0.8, 0.4, 0.2, 0.0, round(r_opt(HUMAN_TEXT_NOISE_RATE, 4), 2), -1.0, -2.0, -4.0, -8.0)
-# Declared: the paper names no model for its text table. The learning rate is the best of the grid above, .0003 and .002
-# by mean accuracy on held-out noisy labels over four rates, three noise rates and TUNING_SEEDS.
-TEXT_RECIPE = TextRecipe(width=32, lr=0.0007, steps=1000, evaluate_every=100, heldout_fraction=0.1)
+# Declared: the paper names no model for its text table. The learning rate is the best of .001, .002, .003 and .005 by
+# mean accuracy on held-out noisy labels over four rates, three noise rates and TUNING_SEEDS.
+TEXT_RECIPE = TextRecipe(width=32, lr=0.002, steps=200, batch_size=256, evaluate_every=40, heldout_fraction=0.1)
 TEXT_CHECKS = {
     "a tenth of the rows": dataclasses.replace(TEXT_RECIPE, rows=2823),
-    "five times the steps": dataclasses.replace(TEXT_RECIPE, steps=5000, evaluate_every=500),
-    "seven times the learning rate": dataclasses.replace(TEXT_RECIPE, lr=0.005),
+    "five times the steps": dataclasses.replace(TEXT_RECIPE, steps=1000, evaluate_every=200),
+    "five times the learning rate": dataclasses.replace(TEXT_RECIPE, lr=0.01),
 }
 
 # Table 2's columns as published, then the usual asymmetric map: at the paper's nominal .3 (overall .15), and at .4,

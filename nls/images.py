@@ -14,9 +14,8 @@ from pathlib import Path
 import filelock
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
-from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from . import data, models
 from .batched import INITIALISING, Loss
@@ -119,7 +118,8 @@ class Files:
                 picture = file.convert("RGB")
         except OSError as error:
             raise OSError(f"{path}: not a readable picture ({error})") from error
-        return pil_to_tensor(center_crop(resize(picture, self.SIDE), [self.SIDE]))
+        square = ImageOps.fit(picture, (self.SIDE, self.SIDE), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     def split(self, size: int) -> Iterator[Tensor]:
         return (self[rows] for rows in torch.arange(len(self)).split(size))

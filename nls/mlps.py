@@ -94,13 +94,8 @@ def _rows(x: np.ndarray) -> torch.Tensor:
 def fit_mlps(runs: Sequence[Run], device: torch.device | str = "cpu") -> tuple[list[dict], batched.Stack]:
     """Train the runs of one group: what is measured of each, in the order of the runs, and the trained networks."""
     stacked = texts.problem(runs) if isinstance(runs[0].recipe, TextRecipe) else problem(runs)
-    T: dict = {}  # one for all corrections under the same noise: estimating it takes a model of its own
-    model_losses = []
-    for m, run in enumerate(runs):
-        noise = (*texts.noise_of(run), run.variant)
-        if run.method in ("blc", "flc") and noise not in T:
-            T[noise] = _transition(stacked, m, run, device)
-        model_losses.append(batched.Loss.of(run.method, run.rate, run.variant, T.get(noise)))
+    T = _transitions(stacked, runs, device)
+    model_losses = [batched.Loss.of(r.method, r.rate, r.variant, T.get(_correction(r))) for r in runs]
     return _train(stacked, model_losses, runs[0], device)
 
 
@@ -116,13 +111,28 @@ def _train(stacked, model_losses, run: Run, device) -> tuple[list[dict], batched
     )
 
 
-def _transition(stacked: batched.Problem, model: int, run: Run, device) -> np.ndarray:
-    """The T of a correction: of the noise (as drawn, if by people), or Patrini's from a model by cross entropy."""
-    if run.variant == "estimated T":
-        alone = dataclasses.replace(stacked, y=stacked.y[[model]], y_val=stacked.y_val[[model]])
-        stack = _train(alone, [batched.Loss("gls", 0.0)], run, device)[1]
-        probs = stack.evaluate(alone.x.to(device))[0].double().softmax(1)
-        return estimate_transition(probs, filter_outliers=True)
+def _transitions(stacked: batched.Problem, runs: Sequence[Run], device) -> dict:
+    """The T of each correction: of the noise (as drawn, if by people), or Patrini's from a model by cross entropy.
+
+    One for all runs under the same noise. The models that they are estimated with are a stack of their own.
+    """
+    models = {_correction(run): m for m, run in enumerate(runs) if run.method in ("blc", "flc")}
+    guessed = {key: m for key, m in models.items() if runs[m].variant == "estimated T"}
+    T = {key: _true_transition(stacked, m, runs[m]) for key, m in models.items() if key not in guessed}
+    if guessed:
+        chosen = list(guessed.values())
+        plain = dataclasses.replace(stacked, y=stacked.y[chosen], y_val=stacked.y_val[chosen])
+        stack = _train(plain, [batched.Loss("gls", 0.0)] * len(chosen), runs[0], device)[1]
+        for key, logits in zip(guessed, stack.evaluate(plain.x.to(device)), strict=True):
+            T[key] = estimate_transition(logits.double().softmax(1), filter_outliers=True)
+    return T
+
+
+def _correction(run: Run) -> tuple:
+    return *texts.noise_of(run), run.variant
+
+
+def _true_transition(stacked: batched.Problem, model: int, run: Run) -> np.ndarray:
     if run.noise == "symmetric":
         return symmetric(stacked.num_classes, run.noise_rate)
     return transition_matrix(texts.clean_rows(run), stacked.y[model].numpy(), stacked.num_classes)

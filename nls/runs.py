@@ -38,7 +38,7 @@ class MLPRecipe:
 class TextRecipe(MLPRecipe):
     """The same on fixed features of documents, with the publisher's test part."""
 
-    encoder: str = "lsa"  # a name of `texts.ENCODERS`
+    encoder: str = "lsa-words"  # a name of `texts.ENCODERS`
     rows: int | None = None  # training rows, the held-out ones included; all by default
 
 

@@ -44,7 +44,7 @@ UNMEASURED |= {"lr", "test", "heldout_labels", "fit", "right", "wrong"}  # what 
 # last evaluation, they decide which one noisy labels choose, and a network that memorises noise has no scale.
 TOLERANCE = {"last": 0.05, "noisy_val": 0.1, "ece": 0.1, "confidence": 0.1, "nll": math.inf}
 TOLERANCE |= {f"fresh_{k}": TOLERANCE.get(k, 0.02) for k in ("best_test", "noisy_val", "last")}
-CHEAP_SECONDS = 30.0
+CHEAP_SECONDS = 60.0
 
 
 def sweep(

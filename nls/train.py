@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from .metrics import accuracies, calibration
@@ -92,7 +92,7 @@ class History:
         found = accuracies(correct, torch.tensor(self.heldout, dtype=torch.float64)) | calibration(logits, y_test)
         confidence, predicted = logits.double().softmax(-1).max(-1)
         curves = {"test": correct.double().mean(1).tolist(), "heldout_labels": self.heldout, "fit": self.fit}
-        ranks = torch.from_numpy(rankdata(confidence.numpy()))
+        ranks = torch.tensor(pd.Series(confidence.numpy()).rank())
         hit = predicted == y_test
         pairs = hit.sum() * (~hit).sum()
         found["auc"] = (ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / pairs if pairs else torch.tensor(0.5)

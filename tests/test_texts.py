@@ -147,19 +147,19 @@ def cache(tmp_path, monkeypatch):
 def test_features_are_kept_and_made_again_if_damaged(cache, monkeypatch):
     made = []
     monkeypatch.setitem(
-        texts.ENCODERS, "lsa", lambda a, b: made.append(1) or (np.ones((len(a), 3)), np.ones((len(b), 3)))
+        texts.ENCODERS, "lsa-words", lambda a, b: made.append(1) or (np.ones((len(a), 3)), np.ones((len(b), 3)))
     )
-    first = texts.features("headlines", "lsa")
+    first = texts.features("headlines", "lsa-words")
     texts.features.cache_clear()
-    texts.features("headlines", "lsa")
+    texts.features("headlines", "lsa-words")
     assert len(made) == 1
     [path] = (cache / "features").glob("*.npz")
     path.write_bytes(path.read_bytes()[:50])
     texts.features.cache_clear()
-    again = texts.features("headlines", "lsa")
+    again = texts.features("headlines", "lsa-words")
     assert len(made) == 2
     np.testing.assert_array_equal(first[0], again[0])
-    with pytest.raises(ValueError, match="encoder: got 'bert', expected one of lsa"):
+    with pytest.raises(ValueError, match="encoder: got 'bert', expected one of lsa-words"):
         texts.features("headlines", "bert")
 
 
@@ -188,6 +188,6 @@ def test_the_true_transition_is_that_of_the_rows_trained_on(cache):
     stacked = texts.problem([run])
     clean = texts.clean_rows(run)
     assert len(clean) == len(stacked.y[0])
-    T = mlps._transition(stacked, 0, run, "cpu")
+    T = mlps._true_transition(stacked, 0, run)
     np.testing.assert_array_equal(T, transition_matrix(clean, stacked.y[0].numpy(), 4))
     np.testing.assert_allclose(T, data.HUMAN_TEXT_T, atol=0.05)
