@@ -8,7 +8,7 @@ once, so the wall time is what submitting, scheduling, reading back and recordin
 Copies: of a notebook that fails if its parameter is a multiple of ten, on as many processes as there are cores. Every
 failure must be listed, nothing else may fail, and a second batch must run the failures alone.
 
-Measured (two x86 cores, a training sweep beside it): 4.8 ms a run.
+Measured (two x86 cores): 2.5 ms a run; 200 copies 87 s, the second time 12 s.
 """
 
 import argparse

@@ -9,7 +9,6 @@ import ast
 import hashlib
 import json
 import multiprocessing
-import os
 import re
 import tempfile
 import time
@@ -24,8 +23,6 @@ from typing import Any
 from . import data, site, sweep
 
 SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
-
-
 KERNEL_STARTS = 3  # a kernel's ports are chosen before they are taken, and another one may be quicker
 
 
@@ -283,7 +280,7 @@ def execute(job: Job, key: dict[str, str], progress: Path | None = None) -> Outc
 
     count()
     error: str | None = ""
-    with _environment(NLS_PROGRESS=progress and str(progress / f"{job.stem}.sweep")):
+    with sweep.environment(NLS_PROGRESS=progress and str(progress / f"{job.stem}.sweep")):
         for _ in range(KERNEL_STARTS):
             try:
                 papermill.execute_notebook(
@@ -315,25 +312,6 @@ def execute(job: Job, key: dict[str, str], progress: Path | None = None) -> Outc
         temporary.write_text(json.dumps({"key": key} | asdict(outcome)))
         temporary.replace(job.state)
     return outcome
-
-
-@contextmanager
-def _environment(**variables: str | None) -> Iterator[None]:
-    """Kernels inherit the environment of the process that starts them."""
-    before = {name: os.environ.get(name) for name in variables}
-    _set_environment(variables)
-    try:
-        yield
-    finally:
-        _set_environment(before)
-
-
-def _set_environment(variables: dict[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def publish(executed: Path, target: Path) -> None:
@@ -378,7 +356,7 @@ def processes(workers: int) -> Iterator[Executor]:
     """
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as places, _environment(NLS_PLACES=places):
+    with tempfile.TemporaryDirectory() as places, sweep.environment(NLS_PLACES=places):
         pool = ProcessPoolExecutor(workers, context, initializer=sweep.follow_parent)
         try:
             yield pool

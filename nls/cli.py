@@ -85,9 +85,7 @@ def run(
             ended=view.ended,
         )
     if not update:
-        index = site.build(
-            folder / "notebooks", folder / "figures", folder / "results", folder / "site", folder / "state"
-        )
+        index = _build_site(folder, folder / "site")
         typer.echo(f"\n{_board_text(folder / 'figures')}\n\nSite: {index}\nFigures: {folder / 'figures'}")
     failed = [name for name, outcome in outcomes.items() if outcome.state == "failed"]
     typer.echo(f"{len(todo) - len(failed)} of {len(todo)} notebooks done in {time.perf_counter() - begun:.0f} s")

@@ -331,6 +331,25 @@ def follow_parent() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+@contextmanager
+def environment(**variables: str | None) -> Iterator[None]:
+    """With these environment variables (None: without), also in the processes that are started meanwhile."""
+
+    def put(values: dict[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    before = {name: os.environ.get(name) for name in variables}
+    put(variables)
+    try:
+        yield
+    finally:
+        put(before)
+
+
 def cores() -> int:
     """That this process may use; at most 61, all that a pool of processes can wait for on Windows."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -415,24 +434,11 @@ def verify(
     drawn = random.Random(time.time_ns() if seed is None else seed).sample(cheap, min(sample, len(cheap)))
     groups = dict.fromkeys(whole_group(described[key]) for key in drawn)
     device = str(pick_device(device))
-    with _empty_cache(), _processes(device, len(groups)) as pool:
+    # Nothing that an earlier run left in the cache folder may answer for a record.
+    with tempfile.TemporaryDirectory() as empty, environment(NLS_CACHE=empty), _processes(device, len(groups)) as pool:
         futures = [pool.submit(train_group, group, device) for group in groups]
         again = index(record for future in futures for record in future.result())
     return pd.DataFrame([compare(records[key], again[key]) for key in drawn])
-
-
-@contextmanager
-def _empty_cache() -> Iterator[None]:
-    """Nothing that an earlier run left in the cache folder may answer for a record that is to be trained again."""
-    before = os.environ.get("NLS_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NLS_CACHE"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["NLS_CACHE"]
-            if before is not None:
-                os.environ["NLS_CACHE"] = before
 
 
 def compare(record: dict, again: dict) -> dict:
