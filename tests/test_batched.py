@@ -87,6 +87,38 @@ def test_soft_labels_are_the_loss(loss, function):
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
 
 
+def test_the_loss_of_a_stack_is_the_sum_of_the_losses_of_its_models():
+    """Linear ones, equal ones, ones with peers and ones without, in any order; in value and gradient."""
+    T, other_T = symmetric(3, 0.3), symmetric(3, 0.1)
+    peer = [("peer", {"alpha": 0.5}), ("fdiv", {"divergence": "tv"}), ("peer", {}), ("fdiv", {"divergence": "tv"})]
+    kinds = [peer[0], ("gls", {"rate": -1.0}), ("flc", {"T": T}), *peer[1:], ("flc", {"T": other_T}), ("flc", {"T": T})]
+    model_losses = [batched.Loss(method, **options) for method, options in kinds]
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(kinds), 3, 20, generator=draw, dtype=torch.float64, requires_grad=True)
+    of_peers = torch.randn(4, 3, 20, generator=draw, dtype=torch.float64, requires_grad=True)
+    y = torch.randint(3, (len(kinds), 50), generator=draw)
+    rows, peer_rows = (torch.randperm(50, generator=draw)[:20] for _ in range(2))
+
+    mine = batched.stack_loss(model_losses, y, 3)(logits, rows, of_peers, peer_rows)
+    with_peers = [m for m, loss in enumerate(model_losses) if loss.peers]
+    theirs = sum(
+        loss(logits[m].T, y[m, rows], of_peers[with_peers.index(m)].T if loss.peers else None, y[m, peer_rows])
+        for m, loss in enumerate(model_losses)
+    )
+    assert mine.item() == pytest.approx(theirs.item(), abs=1e-6)
+    for a, b in zip(*(torch.autograd.grad(v, (logits, of_peers)) for v in (mine, theirs)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)  # the table of soft labels is float32
+
+
+def test_some_models_of_a_stack_compute_what_they_compute_among_all():
+    stack = batched.Stack(5, 6, 32, 3, seed=0)
+    with torch.no_grad():
+        for p in stack.parameters:
+            p.add_(torch.rand(p.shape, generator=torch.Generator().manual_seed(1)))
+    x = batched.with_ones(torch.randn(8, 6, generator=torch.Generator().manual_seed(2)))
+    torch.testing.assert_close(stack(x, models=[4, 1]), stack(x)[[4, 1]])
+
+
 def test_initial_weights_do_not_depend_on_other_threads():
     def weights(seed):
         return batched.Stack(1, 40, 32, 2, seed).parameters[0].detach()
