@@ -74,6 +74,7 @@ grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}
 .cards li{border:1px solid var(--line);border-radius:8px}.cards small{display:block;padding:0 .8rem .8rem}
 .cards a{display:block;padding:.8rem;font-weight:600;line-height:1.35}
 .cards img{width:100%;aspect-ratio:16/9;object-fit:contain;margin-bottom:.6rem}
+.cards div{display:grid;grid-template-columns:1fr 1fr;gap:.5rem;padding:0 .8rem .4rem}.cards div a{padding:0}
 math{font-size:1.08em;font-family:Cambria Math,STIX Two Math,Latin Modern Math,DejaVu Math TeX Gyre,math}
 math[display=block]{padding:.2rem 0}mn[mathvariant=bold]{font-weight:bold}"""
 
@@ -191,7 +192,7 @@ def _main(text: str, title: str = "") -> str:
             image["width"], image["height"] = (str(int.from_bytes(header[i : i + 4])) for i in (16, 20))
         if saved := SAVED.search(image.find_parent(class_="code_cell").get_text()):
             files = " · ".join(f'<a data-to="figures/{saved[1]}.{s}">{s.upper()}</a>' for s in ("svg", "csv"))
-            image.parent.name = "figure"
+            image.parent.name, image.parent["id"] = "figure", saved[1]
             image.parent.append(BeautifulSoup(f"<figcaption>{files}</figcaption>", "html.parser"))
     for table in soup("table"):
         box = table.parent if "overflow" in table.parent.get("style", "") else table.wrap(soup.new_tag("div"))
@@ -268,15 +269,19 @@ def _index(mains: Mapping[str, str], titles: Mapping[str, str], figures: Path) -
         n = verdicts.value_counts()
         return " · ".join(f'<b style="color:{c}">{v}</b> {n[v]}' for v, c in report.VERDICTS.items() if v in n)
 
+    def thumbnail(figure: str) -> str:
+        with Image.open(figures / f"{figure}.png") as opened:
+            size = 'width="{}" height="{}"'.format(*opened.size)
+        return f'<img src="figures/{figure}.png" {size} alt="Figure {figure}" loading="lazy">'
+
     board, cards = report.scoreboard(figures), []
     for stem, title in titles.items():
-        drawn, image = re.search(r'data-to="figures/(\w+)\.svg"', mains[stem]), ""
-        if drawn and (picture := figures / f"{drawn[1]}.png").exists():
-            with Image.open(picture) as opened:
-                size = 'width="{}" height="{}"'.format(*opened.size)
-            image = f'<img src="figures/{picture.name}" {size} alt="Figure {drawn[1]}" loading="lazy">'
-        link = f'<a data-to="{stem}.html">{image}{stem[:2]} {title}</a>'
-        cards.append(f"<li>{link}<small>{counts(board.loc[board['notebook'] == stem[:2], 'verdict'])}</small></li>")
+        drawn = dict.fromkeys(re.findall(r'data-to="figures/(\w+)\.svg"', mains[stem]))
+        first, *others = [name for name in drawn if (figures / f"{name}.png").exists()] or [None]
+        link = f'<a data-to="{stem}.html">{thumbnail(first) if first else ""}{stem[:2]} {title}</a>'
+        more = "".join(f'<a data-to="{stem}.html#{name}">{thumbnail(name)}</a>' for name in others)
+        verdicts = counts(board.loc[board["notebook"] == stem[:2], "verdict"])
+        cards.append(f"<li>{link}<small>{verdicts}</small><div>{more}</div></li>")
     table = report.verdict_table(board)
     for stem in titles:  # in a row's last cell
         table = re.sub(rf">{stem[:2]}(</td>\s*</tr>)", rf'><a data-to="{stem}.html">{stem[:2]}</a>\1', table)

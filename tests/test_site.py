@@ -126,9 +126,12 @@ def test_what_is_wide_scrolls_in_a_box_that_the_keyboard_reaches(committed):
 
 def test_the_index_shows_every_notebook_and_every_claim(committed):
     index = next(page for path, page in committed.items() if path.name == "index.html")
-    cards = [a["href"] for a in index.select(".cards a")]
+    cards = [a["href"] for a in index.select(".cards li > a")]
     assert cards == [f"{p.stem}.html" for p in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    assert len(index.select(".cards img[loading=lazy]")) == len(cards) - 1  # the scoreboard draws nothing
+    thumbnails = [Path(image["src"]).stem for image in index.select(".cards img[loading=lazy]")]
+    assert sorted(thumbnails) == sorted(p.stem for p in (ROOT / "figures").glob("*.png"))
+    for link in index.select(".cards div a"):  # to the figure itself
+        assert link["href"].split("#")[1] == Path(link.img["src"]).stem
     board = report.scoreboard(ROOT / "figures")
     rows = index.select("tbody tr")
     assert [row.td.get_text() for row in rows] == list(board["claim"])
