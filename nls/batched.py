@@ -131,9 +131,8 @@ class Stack:
         m, h, k = self.shape
         w1, w2, b2, w3, b3 = parameters or self.parameters
         if models is not None:
-            w1 = w1.view(-1, m, h)[:, models].flatten(1)
-            w2, b2, w3, b3 = w2[models], b2[models], w3[models], b3[: m * k].view(m, k)[models].flatten()
-            m = len(models)
+            w1, w2, b2, w3, b3 = (p[models] for p in self.per_model((w1, w2, b2, w3, b3)))
+            w1, b3, m = w1.transpose(0, 1).flatten(1), b3.flatten(), len(models)
         hidden = torch.mm(x, w1).relu_().view(len(x), m, h).transpose(0, 1)
         hidden = torch.baddbmm(b2, hidden, w2).relu_()
         if hidden.requires_grad:
@@ -184,7 +183,7 @@ def train(
     stack = Stack(len(model_losses), x.shape[1], width, problem.num_classes, seed, device)
     optimizer = torch.optim.Adam(stack.parameters, lr=lr, fused=True)
     loss_of = stack_loss(model_losses, y, p.num_classes)
-    peers = [m for m, loss in enumerate(model_losses) if loss.peers]
+    peers = _with_peers(model_losses)
     peer_rows, peer_labels = _peer_order(order)
 
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
@@ -239,7 +238,7 @@ def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Cal
     for m, loss in enumerate(model_losses):
         if tables[m] is None:
             equal.setdefault((loss.method, loss.rate, loss.divergence, loss.alpha, id(loss.T)), []).append(m)
-    peers = [m for m, loss in enumerate(model_losses) if loss.peers]
+    peers = _with_peers(model_losses)
     calls = [(model_losses[ms[0]], ms, y[ms], [peers.index(m) for m in ms if m in peers]) for ms in equal.values()]
 
     def loss(logits: Tensor, batch: Tensor, peer_logits: Tensor, peer_batch: Tensor) -> Tensor:
@@ -253,6 +252,10 @@ def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Cal
         return total
 
     return loss
+
+
+def _with_peers(model_losses: Sequence[Loss]) -> list[int]:
+    return [m for m, loss in enumerate(model_losses) if loss.peers]
 
 
 def _peer_order(order: Tensor) -> tuple[Tensor, Tensor]:

