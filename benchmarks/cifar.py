@@ -93,7 +93,7 @@ def main() -> None:
     pixels, labels = images.as_images("cifar10", x), torch.from_numpy(y)
     scale = [torch.tensor(v) for v in images.SCALE["cifar10"]]
     few = slice(0, 16)
-    kept = Images(pixels, labels, pixels[few], labels[few], pixels[few], labels[few], *scale).to(device)
+    kept = Images(pixels, labels, labels, pixels[few], labels[few], pixels[few], labels[few], *scale).to(device)
     loader = DataLoader(Pictures(x, y), options.batch_size, shuffle=True, num_workers=2, drop_last=True)
     seconds: dict[str, list[float]] = {"usual": [], "ours": []}
     nets = {name: getattr(models, options.network)(10) for name in seconds}

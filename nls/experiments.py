@@ -15,9 +15,9 @@ from .mlps import train_mlps
 from .noise import check_seed
 from .runs import ImageRecipe, MLPRecipe, Run, TextRecipe
 from .theory import r_opt
-from .train import Stage
+from .train import FadingStage, LinearStage, Stage
 
-PROFILES = ("smoke", "quick", "small", "paper")
+PROFILES = ("smoke", "quick", "small", "medium", "paper")
 NOISE_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 TABLE1_RATES = (0.8, 0.6, 0.4, 0.2, 0.0, -0.4, -0.6, -1.0, -2.0, -4.0, -8.0)
 TUNING_SEEDS = (1000, 1001, 1002)  # used nowhere else
@@ -75,6 +75,18 @@ TABLE2_COLUMNS = (
 TABLE2_RATES = (0.8, 0.6, 0.4, 0.0, -0.4, -0.8, -1.0, -2.0, -4.0, -6.0)
 TABLE2_LONGER = (2, 3, 7)  # cross entropy at 1 - r times the learning rate, for r = -1, -2 and -6
 TABLE2_REPEATED = (("cifar10", "symmetric", 0.2), ("cifar10", "symmetric", 0.6))  # `small`: seeds after the first
+# `medium`: the candidates that meet in a claim, three a side with the paper's winners among them, and the columns with
+# further seeds, on which the first checkpoint is followed to the memorised end, too.
+LS_CANDIDATES, NLS_CANDIDATES = (0.8, 0.6, 0.4), (-1.0, -2.0, -6.0)
+MEDIUM_COLUMNS = TABLE2_COLUMNS[:-1]
+MEDIUM_SEEDS = {
+    ("cifar10", "symmetric", 0.6): range(5),
+    ("cifar10", "symmetric", 0.2): range(3),
+    ("cifar100", "symmetric", 0.6): range(3),
+    ("cifar10", "worse", 0.40208): range(5),
+}
+ANNEALED_SEEDS = {column: range(2) for column in MEDIUM_SEEDS if column[0] == "cifar10"}
+ANNEALED_RATES = (0.4, 0.0, -1.0, -2.0, -6.0)
 # Label set: the share of labels that differ from the clean ones.
 TABLE5_COLUMNS = {
     ("cifar10", "aggre"): 0.09012,
@@ -85,6 +97,9 @@ TABLE5_COLUMNS = {
 CLOTHING1M = ("clothing1m", "web")  # in `paper`, where its folder is there; the rate is the authors' estimate
 CLOTHING1M_NOISE_RATE = 0.385
 TABLE5_REPEATED = (("cifar10", "worse"),)  # `small`: seeds after the first
+
+# A tenth of the learning rate's peak at the start of the first epoch, the peak after the third, zero at the end.
+ANNEALED_LRS = tuple(round(0.5 * min((e + 1) / 3, (14 - e - 1) / 11), 6) for e in range(14))
 
 # `paper` is the official recipe with its stage of 100 epochs at 1e-6 shortened to a tenth at ten times the learning
 # rate. `small` is ours for a CPU: the same shape in 20 epochs, and in 88 steps at a learning rate that covers in sum
@@ -99,6 +114,24 @@ IMAGE_RECIPES = {
         network="small_cnn",
         warmup=Stage((0.05,) * 4 + (0.01,) * 8 + (0.002,) * 8, None, 0.9, True, batch_size=256, augment=False),
         stage=Stage((4e-4,) * 4, (6, 12, 24, 46), 0.9, True, weight_decay=1e-4, batch_size=256, augment=False),
+    ),
+    "medium": ImageRecipe(
+        network="whitened_cnn",
+        warmup=FadingStage(
+            (0.25,) * 4 + (0.1,) + (0.02,) * 6 + (0.004,),
+            None,
+            0.9,
+            True,
+            weight_decay=5e-4,
+            batch_size=256,
+            augmented=7,
+        ),
+        stage=Stage((4e-5,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4, augment=False),
+    ),
+    "annealed": ImageRecipe(
+        network="whitened_cnn",
+        warmup=LinearStage(ANNEALED_LRS, None, 0.9, True, weight_decay=5e-4, batch_size=512, begin=0.1),
+        stage=Stage((4e-5,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4),
     ),
     "quick": ImageRecipe(
         network="small_cnn",
@@ -223,6 +256,8 @@ def table2(profile: str, seeds: Iterable[int]) -> list[Run]:
     seeds = list(seeds)
     if profile in ("quick", "smoke"):
         return table2_slice(profile, slice_of(profile), seeds[0]) if seeds else []
+    if profile == "medium":
+        return medium("table2", MEDIUM_COLUMNS, seeds)
     runs = []
     for column in TABLE2_COLUMNS:
         for seed in seeds if profile == "paper" or column in TABLE2_REPEATED else seeds[:1]:
@@ -290,6 +325,8 @@ def table5(profile: str, seeds: Iterable[int]) -> list[Run]:
     seeds = list(seeds)
     if profile in ("quick", "smoke"):
         return table5_slice(profile, slice_of(profile, "worse"), seeds[0]) if seeds else []
+    if profile == "medium":
+        return medium("table5", [(*column, rate) for column, rate in TABLE5_COLUMNS.items()], seeds)
     runs = []
     here = profile == "paper" and not data.SOURCES["clothing1m"].missing()
     for column in (*TABLE5_COLUMNS, *([CLOTHING1M] if here else [])):
@@ -335,6 +372,115 @@ def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run
             for method, rate, variant, k in candidates
         ),
     ]
+
+
+def medium(table: str, columns: Iterable[tuple[str, str, float]], seeds: Iterable[int]) -> list[Run]:
+    """The runs of `medium`, column by column: all of it for seed 0, what the claims need for the others."""
+    runs = []
+    for dataset, noise, noise_rate in columns:
+        column = dataset, noise, noise_rate
+        for seed in seeds:
+            base = _image_base(table, "medium", dataset, noise, noise_rate, seed)
+            runs += medium_column(base) if seed in MEDIUM_SEEDS.get(column, range(1)) else []
+            runs += annealed_column(base) if seed in ANNEALED_SEEDS.get(column, ()) else []
+    return runs
+
+
+def medium_column(base: Run) -> list[Run]:
+    """One warm-up, and what starts from it: from the epoch that the test set chooses; on Table 5 and the columns with
+    further seeds from the one that noisy labels choose (often the same, and then trained once); there also from the
+    last. For every seed but 0 the candidates alone."""
+    recipe, whole = base.recipe, base.seed == 0
+    repeated = (base.dataset, base.noise, base.noise_rate) in MEDIUM_SEEDS
+    best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
+    candidates = (0.0, *LS_CANDIDATES, *NLS_CANDIDATES, best)
+    from_last = (0.0, *NLS_CANDIDATES, *((best,) if whole else ()))
+    begun = dataclasses.replace(base, start="best_test")
+    unhinged = with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7)
+    runs = [dataclasses.replace(base, recipe=dataclasses.replace(recipe, stage=None))]
+    runs += _rates_and_controls(begun, (*TABLE2_RATES, best) if whole else candidates)
+    runs += [unhinged] if whole else []
+    if base.table == "table5" or repeated:
+        runs += _rates_and_controls(dataclasses.replace(base, start="noisy_val"), candidates)
+    if base.table == "table5" and whole:
+        runs += _robust_losses(dataclasses.replace(base, start="noisy_val", rate=None))
+    if repeated:
+        last = dataclasses.replace(base, start="last")
+        runs += [dataclasses.replace(last, rate=rate) for rate in dict.fromkeys(from_last)]
+        runs.append(dataclasses.replace(last, variant="untouched", recipe=_without_stage(recipe)))
+    return runs
+
+
+def annealed_column(base: Run) -> list[Run]:
+    """A warm-up that ends annealed and has memorised little, and a few rates from its end."""
+    base = dataclasses.replace(base, regime="annealed", recipe=IMAGE_RECIPES["annealed"])
+    last = dataclasses.replace(base, start="last")
+    return [
+        dataclasses.replace(base, recipe=dataclasses.replace(base.recipe, stage=None)),
+        *(dataclasses.replace(last, rate=rate) for rate in ANNEALED_RATES),
+        dataclasses.replace(last, variant="untouched", recipe=_without_stage(base.recipe)),
+    ]
+
+
+def _image_base(table: str, profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> Run:
+    return Run(
+        table=table,
+        regime=profile,
+        dataset=dataset,
+        noise=noise,
+        noise_rate=noise_rate,
+        method="gls",
+        rate=0.0,
+        seed=seed,
+        recipe=IMAGE_RECIPES[profile],
+    )
+
+
+def _rates_and_controls(begun: Run, rates: Iterable[float]) -> list[Run]:
+    return [
+        *(dataclasses.replace(begun, rate=rate) for rate in dict.fromkeys(rates)),
+        *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
+        dataclasses.replace(begun, variant="untouched", recipe=_without_stage(begun.recipe)),
+    ]
+
+
+def _robust_losses(begun: Run) -> list[Run]:
+    """Two candidates a method, as many as cross entropy, label smoothing and NLS may choose from."""
+    candidates = [
+        *((method, "estimated T", k) for method in ("blc", "flc") for k in (1, 3)),
+        *((method, "true T", 1) for method in ("blc", "flc")),
+        *(("peer", f"alpha {alpha}", 1) for alpha in ("0.5", "1")),
+        *(("fdiv", divergence, 10) for divergence in ("tv", "kl")),
+    ]
+    return [with_lr(dataclasses.replace(begun, method=method, variant=variant), k) for method, variant, k in candidates]
+
+
+def image_tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Is the second stage of `medium` fine enough? At symmetric .6, for TUNING_SEEDS: with half the step in twice as
+    many steps, and the other way round, from the best and from the last epoch."""
+    regime, dataset = ("smoke", "digits") if profile == "smoke" else ("medium", "cifar10")
+    runs = []
+    for seed in seeds:
+        base = _image_base("image_tuning", regime, dataset, "symmetric", 0.6, seed)
+        stages = {None: base.recipe.stage} | {
+            f"lr x{k:g}, steps x{1 / k:g}": dataclasses.replace(
+                base.recipe.stage,
+                lrs=tuple(k * lr for lr in base.recipe.stage.lrs),
+                steps=tuple(round(n / k) for n in base.recipe.stage.steps),
+            )
+            for k in (0.5, 2)
+        }
+        runs.append(dataclasses.replace(base, recipe=dataclasses.replace(base.recipe, stage=None)))
+        for start, rates in (("best_test", (0.4, 0.0, -1.0, -2.0, -6.0)), ("last", (0.0, -2.0))):
+            begun = dataclasses.replace(base, start=start)
+            runs += [
+                dataclasses.replace(
+                    begun, rate=rate, variant=variant, recipe=dataclasses.replace(base.recipe, stage=stage)
+                )
+                for variant, stage in stages.items()
+                for rate in rates
+            ]
+    return runs
 
 
 def with_lr(run: Run, factor: float) -> Run:
@@ -455,4 +601,5 @@ TABLES = {
     "human_text": Table(human_text, same_data, train_mlps),
     "table2": Table(table2, one_by_one, train_images),
     "table5": Table(table5, one_by_one, train_images),
+    "image_tuning": Table(image_tuning, one_by_one, train_images),
 }

@@ -24,6 +24,7 @@ from .runs import BATCHES, INIT, SPLIT, Run, noise_seed, stream
 from .train import History, Images, Stage, evaluate, load_checkpoint, train
 
 HUMAN_NOISE = tuple(name for _, _, names in data.HUMAN_LABELS.values() for name in names)
+WHITENING_ROWS = 5000
 STARTS = ("best_test", "noisy_val", "last")
 # The swaps of the official code, and the usual map of Patrini et al. 2017: truck to automobile, bird to airplane, deer
 # to horse, cat to dog and back.
@@ -67,7 +68,6 @@ class Problem:
     """What the runs of one label set and seed share: images on the device, clean labels of the same training rows."""
 
     images: Images
-    y_clean: np.ndarray
     num_classes: int
     checksum: str
 
@@ -85,12 +85,20 @@ def _problem(run: Run, device: torch.device) -> Problem:
     noisy = noisy_labels(run, d.y_train, d.num_classes)
     order = stream(run.seed, SPLIT).permutation(len(d.y_train))[: run.recipe.rows]
     held, kept = np.split(order, [round(run.recipe.heldout_fraction * len(order))])
-    labels = [torch.from_numpy(y) for y in (noisy[kept], noisy[held], d.y_test)]
     part = Files if d.x_train.dtype.hasobject else partial(as_images, run.dataset)
-    pixels = [part(x) for x in (d.x_train[kept], d.x_train[held], d.x_test)]
-    parts = [tensor for pair in zip(pixels, labels, strict=True) for tensor in pair]
-    scale = [torch.tensor(values) for values in SCALE[run.dataset]]
-    return Problem(Images(*parts, *scale).to(device), d.y_train[kept], d.num_classes, d.checksum)
+    mean, std = (torch.tensor(values) for values in SCALE[run.dataset])
+    images = Images(
+        x=part(d.x_train[kept]),
+        y=torch.from_numpy(noisy[kept]),
+        y_true=torch.from_numpy(d.y_train[kept]),
+        x_val=part(d.x_train[held]),
+        y_val=torch.from_numpy(noisy[held]),
+        x_test=part(d.x_test),
+        y_test=torch.from_numpy(d.y_test),
+        mean=mean,
+        std=std,
+    )
+    return Problem(images.to(device), d.num_classes, d.checksum)
 
 
 class Files:
@@ -139,11 +147,14 @@ def as_images(dataset: str, x: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
 
 
-def network(run: Run, num_classes: int, device: torch.device) -> nn.Module:
-    """The run's network at the initial weights of its seed."""
+def network(run: Run, p: Problem, device: torch.device) -> nn.Module:
+    """The run's network at the initial weights of its seed, and whitening on its training images where it whitens."""
     with INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
-        return getattr(models, run.recipe.network)(num_classes).to(device)
+        net = getattr(models, run.recipe.network)(p.num_classes).to(device)
+    if isinstance(net, models.WhitenedCNN):
+        net.whiten(p.images.scaled(p.images.x[:WHITENING_ROWS]))
+    return net
 
 
 def warm_up_of(run: Run) -> Run:
@@ -164,7 +175,7 @@ def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
     A run that was killed goes on after its last epoch. The network of a run that had already ended is the start's.
     """
     p = problem(run, device)
-    net, folder = network(run, p.num_classes, device), folder_of(run, p.checksum, device)
+    net, folder = network(run, p, device), folder_of(run, p.checksum, device)
     folder.mkdir(parents=True, exist_ok=True)
     if run.start == "scratch":
         with filelock.FileLock(folder / f"{run.config}.lock"):
@@ -200,7 +211,7 @@ def loss_of(run: Run, net: nn.Module, p: Problem) -> Loss:
     """The run's loss. An estimated T is Patrini's, from the predictions of the network that the run starts from."""
     T = None
     if run.variant == "true T":
-        T = transition_matrix(p.y_clean, p.images.y.cpu().numpy(), p.num_classes)
+        T = transition_matrix(p.images.y_true.cpu().numpy(), p.images.y.cpu().numpy(), p.num_classes)
     elif run.variant == "estimated T":
         logits = evaluate(net, p.images, p.images.x, torch.bfloat16)
         T = estimate_transition(logits.double().softmax(1), filter_outliers=p.num_classes <= 10)

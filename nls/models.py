@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def mlp(num_features: int, hidden: tuple[int, ...], num_classes: int) -> nn.Sequential:
@@ -60,6 +60,59 @@ def small_cnn(num_classes: int) -> nn.Module:
     layers = [*block(3, 32, kernel=4, stride=2), *block(32, 64), nn.MaxPool2d(2), *block(64, 128), nn.MaxPool2d(2)]
     layers += [*block(128, 128), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, num_classes)]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+class WhitenedCNN(nn.Module):
+    """Seven convolutions in the manner of CIFAR-10 speed runs, 2 million weights: (N, 3, 32, 32) -> (N, num_classes).
+
+    The first convolution, 2 × 2, is fixed by `whiten`, so that what follows sees uncorrelated patches. Then three
+    blocks of two 3 × 3 convolutions with batch norm (no scale, a short memory), GELU and max pooling, initialised to
+    pass their input on, and a linear head whose logits are divided by nine. Widths fill a CPU's bfloat16 units.
+    After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (arXiv 2404.00498).
+    """
+
+    HEAD_SCALE = 1 / 9
+
+    def __init__(self, num_classes: int, widths: tuple[int, ...] = (24, 64, 256, 256)):
+        super().__init__()
+        first, *rest = widths
+        self.whitening = nn.Conv2d(3, first, 2)
+        self.whitening.weight.requires_grad_(False)
+        nn.init.zeros_(self.whitening.bias)
+        layers: list[nn.Module] = [nn.GELU()]
+        for channels, width in zip(widths, rest, strict=False):
+            layers += [self._convolution(channels, width), nn.MaxPool2d(2), self._norm(width), nn.GELU()]
+            layers += [self._convolution(width, width), self._norm(width), nn.GELU()]
+        self.body = nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten())
+        self.head = nn.Linear(rest[-1], num_classes, bias=False)
+
+    @staticmethod
+    def _convolution(channels: int, width: int) -> nn.Conv2d:
+        convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        nn.init.dirac_(convolution.weight.data[:channels])  # the other filters stay random
+        return convolution
+
+    @staticmethod
+    def _norm(width: int) -> nn.BatchNorm2d:
+        norm = nn.BatchNorm2d(width, momentum=0.4)
+        norm.weight.requires_grad_(False)
+        return norm
+
+    @torch.no_grad()
+    def whiten(self, x: Tensor) -> None:
+        """Set the first convolution to the principal components of the 2 × 2 patches of x (n, 3, H, W), both signs."""
+        patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (components / (variances + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
+        self.whitening.weight.copy_(torch.cat([filters, -filters]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.whitening(x))) * self.HEAD_SCALE
+
+
+def whitened_cnn(num_classes: int) -> nn.Module:
+    """A `WhitenedCNN` in channels-last memory; its first convolution waits for `whiten`."""
+    return WhitenedCNN(num_classes).to(memory_format=torch.channels_last)
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -39,7 +39,16 @@ from .runs import Run
 from .theory import check_integer
 
 UNMEASURED = {f.name for f in dataclasses.fields(Run)} | {"config", "data", "versions", "device", "seconds", "diverged"}
-UNMEASURED |= {"lr", "test", "heldout_labels", "fit", "right", "wrong"}  # what an image record has beside the rest
+UNMEASURED |= {
+    "lr",
+    "test",
+    "heldout_labels",
+    "fit",
+    "reproduced",
+    "fitted",
+    "right",
+    "wrong",
+}  # what an image record has beside the rest
 # On other hardware or versions; every other measured value 0.02. Last bits grow over a thousand steps: they move the
 # last evaluation, they decide which one noisy labels choose, and a network that memorises noise has no scale.
 TOLERANCE = {"last": 0.05, "noisy_val": 0.1, "ece": 0.1, "confidence": 0.1, "nll": math.inf}

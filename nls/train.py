@@ -6,6 +6,7 @@ a run that was killed ends in the record of a run that was not.
 """
 
 import copy
+import math
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from .metrics import accuracies, calibration
 
 PAD = 4  # pixels, as in the usual random crop
 EVALUATION_ROWS = 1000
+FIT_ROWS = 5000  # training rows on which the memory of labels is measured
 CONFIDENCE_BINS = 20
 
 LossOf = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # logits, target, peer logits, peer target
@@ -41,13 +43,44 @@ class Stage:
     batch_size: int = 128
     augment: bool = True  # random crop with 4 pixels of padding, and horizontal flip
 
+    def lr_at(self, epoch: int, part: float) -> float:
+        """The learning rate of a step, `part` of the epoch's steps being done."""
+        return self.lrs[epoch]
+
+    def augments(self, epoch: int) -> bool:
+        return self.augment
+
+
+@dataclass(frozen=True)
+class FadingStage(Stage):
+    """A stage of which only the first `augmented` epochs augment: what follows meets the same images again and again,
+    and memorises their labels."""
+
+    augmented: int = 0
+
+    def augments(self, epoch: int) -> bool:
+        return self.augment and epoch < self.augmented
+
+
+@dataclass(frozen=True)
+class LinearStage(Stage):
+    """A stage whose learning rate moves linearly from epoch to epoch: `lrs` has its values at their ends."""
+
+    begin: float = 0.0
+
+    def lr_at(self, epoch: int, part: float) -> float:
+        before = self.lrs[epoch - 1] if epoch else self.begin
+        return before + part * (self.lrs[epoch] - before)
+
 
 @dataclass(frozen=True)
 class Images:
-    """Images on the device. x (N, C, H, W) uint8 channels-last; y (N,) noisy labels; the held-out labels are noisy."""
+    """Images on the device. x (N, C, H, W) uint8 channels-last; y (N,) noisy labels, y_true the clean ones of the same
+    rows; the held-out labels are noisy."""
 
     x: Tensor
     y: Tensor
+    y_true: Tensor
     x_val: Tensor
     y_val: Tensor
     x_test: Tensor
@@ -73,6 +106,8 @@ class History:
     correct: list[Tensor] = field(default_factory=list)  # bool (n,) each
     heldout: list[float] = field(default_factory=list)
     fit: list[float] = field(default_factory=list)  # share of the noisy training labels that the epoch predicted
+    reproduced: list[float] = field(default_factory=list)  # share of mislabelled training rows given their wrong label
+    fitted: list[float] = field(default_factory=list)  # share of rightly labelled training rows given their label
     logits: Tensor | None = None  # of the last finite evaluation on the test set
     diverged: bool = False
     seconds: float = 0.0
@@ -81,9 +116,10 @@ class History:
         """The measured values of a record. A run that diverged keeps the accuracies up to there.
 
         Beside the four accuracies and the calibration: `auc`, the probability that of a right and a wrong prediction of
-        the last evaluation the right one has the greater confidence; `test`, `heldout_labels` and `fit`, one value an
-        evaluation; `right` and `wrong`, how many of the last evaluation's right and wrong predictions have a confidence
-        in each of 20 bins of equal width.
+        the last evaluation the right one has the greater confidence; one value an evaluation of `test`,
+        `heldout_labels`, `fit`, `reproduced` and `fitted` (the last two on the first 5,000 training rows, None where
+        none of them is mislabelled); `right` and `wrong`, how many of the last evaluation's right and wrong predictions
+        have a confidence in each of 20 bins of equal width.
         """
         if not self.correct:
             raise ValueError("history: got no evaluation, expected at least one")
@@ -92,6 +128,7 @@ class History:
         found = accuracies(correct, torch.tensor(self.heldout, dtype=torch.float64)) | calibration(logits, y_test)
         confidence, predicted = logits.double().softmax(-1).max(-1)
         curves = {"test": correct.double().mean(1).tolist(), "heldout_labels": self.heldout, "fit": self.fit}
+        curves |= {"reproduced": self.reproduced, "fitted": self.fitted}
         ranks = torch.tensor(pd.Series(confidence.numpy()).rank())
         hit = predicted == y_test
         pairs = hit.sum() * (~hit).sum()
@@ -100,7 +137,7 @@ class History:
             name: torch.histc(confidence[rows], CONFIDENCE_BINS, 0, 1).int().tolist()
             for name, rows in (("right", hit), ("wrong", ~hit))
         }
-        curves = {name: [round(v, 4) for v in values] for name, values in curves.items()}
+        curves = {k: [None if math.isnan(v) else round(v, 4) for v in values] for k, values in curves.items()}
         measured = {k: v.item() for k, v in found.items()} | {"diverged": self.diverged, "seconds": self.seconds}
         return measured | curves | counts
 
@@ -174,7 +211,6 @@ def train(
         if history.diverged:
             break
         started = time.perf_counter()
-        optimizer.param_groups[0]["lr"] = stage.lrs[epoch]
         history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers))
         _look(net, images, history, dtype, beginning)
         history.seconds += time.perf_counter() - started
@@ -199,7 +235,7 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) ->
 
     # Drawn and moved once an epoch: a copy to a GPU in every step would make it wait.
     number = 1 + peers
-    placed = placements((steps, number, size), generator).to(images.x.device) if stage.augment else None
+    placed = placements((steps, number, size), generator).to(images.x.device) if stage.augments(epoch) else None
 
     def forward(rows: Tensor, step: int, which: int = 0) -> Tensor:
         x = images.x[rows]
@@ -209,6 +245,7 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) ->
     batches = order()
     peer_batches = (order(), order()) if peers else (batches, batches)
     for step, (rows, peer_x, peer_y) in enumerate(zip(batches, *peer_batches, strict=True)):
+        optimizer.param_groups[0]["lr"] = stage.lr_at(epoch, step / steps)
         with torch.autocast(images.x.device.type, dtype, enabled=dtype != torch.float32):
             logits = forward(rows, step)
             peer_logits = forward(peer_x, step, 1) if peers else logits
@@ -231,6 +268,11 @@ def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype, 
     history.correct.append((logits.argmax(1) == images.y_test).cpu())
     val = evaluate(net, images, images.x_val, dtype).argmax(1) == images.y_val
     history.heldout.append(val.double().mean().item())
+    rows = torch.arange(min(FIT_ROWS, len(images.y)), device=images.y.device).split(EVALUATION_ROWS)
+    given = torch.cat([evaluate(net, images, images.x[r], dtype).argmax(1) == images.y[r] for r in rows])
+    right = (images.y == images.y_true)[: len(given)]
+    history.reproduced.append(given[~right].double().mean().item())
+    history.fitted.append(given[right].double().mean().item())
 
 
 def _keep(net: nn.Module, history: History, keep: dict[str, Path], final: bool) -> None:

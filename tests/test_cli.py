@@ -46,7 +46,7 @@ def house(tmp_path, monkeypatch):
     [
         (["run", "99"], "notebook: got 99, expected 01_good, 02_bad"),
         (["run", "01_wrong"], "notebook: got 01_wrong, expected 01_good, 02_bad"),
-        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, paper"),
+        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, medium, paper"),
         (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),
         (["run", "01", "-p", "NUMBR=4"], "-p: 01_good has no NUMBR; expected NUMBER, PROFILE"),
         (["run", "01", "-p", "NUMBER"], "-p: got 'NUMBER', expected NAME=VALUE"),
@@ -176,7 +176,7 @@ def test_train_keeps_to_the_columns_asked_for(tmp_path):
     ("arguments", "message"),
     [
         (["table9"], "table: got 'table9', expected one of table1"),
-        (["table2", "--profile", "fast"], "profile: got 'fast', expected one of smoke, quick, small, paper"),
+        (["table2", "--profile", "fast"], "profile: got 'fast', expected one of smoke, quick, small, medium, paper"),
         (
             ["table2", "--only", "cifar10 salt 0.2"],
             "--only: got cifar10 salt 0.2, expected some of cifar10 asymmetric 0.2",

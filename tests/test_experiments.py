@@ -11,7 +11,7 @@ from nls import experiments, mlps
 from nls.experiments import TABLES, table_runs
 from nls.noise import transition_matrix
 
-SEEDS = dict.fromkeys(("tuning", "text_tuning"), experiments.TUNING_SEEDS)
+SEEDS = dict.fromkeys(("tuning", "text_tuning", "image_tuning"), experiments.TUNING_SEEDS)
 
 
 def some(dataset, seed=0):
@@ -120,7 +120,7 @@ def test_an_epoch_meets_every_row_at_most_once():
     ("table", "profile", "seeds", "message"),
     [
         ("table9", "quick", [0], "table: got 'table9', expected one of table1"),
-        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, small, paper"),
+        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, small, medium, paper"),
         ("table1", "quick", [], "seeds: got .*without any run"),
         ("table1", "quick", [-1], "seed: expected an integer of at least 0, got -1"),
         ("table1", "quick", [3, 3], r"seeds: got \[3, 3\], expected each seed once"),

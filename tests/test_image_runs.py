@@ -132,9 +132,9 @@ def test_the_true_and_the_estimated_transition():
     runs = experiments.table_runs("table5", "smoke", [0])
     run = pick(runs, method="flc", variant="true T")
     p = images.problem(run, CPU)
-    net = images.network(run, p.num_classes, CPU)
+    net = images.network(run, p, CPU)
     T = images.loss_of(run, net, p).T
-    np.testing.assert_array_equal(T, transition_matrix(p.y_clean, p.images.y.numpy(), 10))
+    np.testing.assert_array_equal(T, transition_matrix(p.images.y_true.numpy(), p.images.y.numpy(), 10))
     estimated = images.loss_of(pick(runs, method="flc", variant="estimated T"), net, p).T
     np.testing.assert_allclose(estimated.sum(1), 1)
     assert not np.allclose(estimated, T)

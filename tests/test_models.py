@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nls.models import mlp, pick_device, resnet34, small_cnn
+from nls.models import mlp, pick_device, resnet34, small_cnn, whitened_cnn
 
 
 def test_mlp_shapes_and_default_initialisation():
@@ -15,7 +15,7 @@ def test_mlp_shapes_and_default_initialisation():
     assert torch.equal(net[0].weight, first.weight)
 
 
-@pytest.mark.parametrize(("make", "weights"), [(resnet34, 21_282_122), (small_cnn, 243_146)])
+@pytest.mark.parametrize(("make", "weights"), [(resnet34, 21_282_122), (small_cnn, 243_146), (whitened_cnn, 1_972_792)])
 def test_image_networks(make, weights):
     net = make(10)
     assert sum(p.numel() for p in net.parameters()) == weights
@@ -30,6 +30,26 @@ def test_resnet34_keeps_the_resolution_of_small_images():
         stage.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
     net.eval()(torch.zeros(1, 3, 32, 32))
     assert seen == [(64, 32, 32), (512, 4, 4)]
+
+
+def test_the_first_convolution_whitens_patches():
+    """On the images that it was made from its outputs are uncorrelated, of one variance, and come in both signs."""
+    x = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)).cumsum(3).cumsum(2) / 20
+    net = whitened_cnn(10)
+    net.whiten(x)
+    out = net.whitening(x).permute(1, 0, 2, 3).flatten(1).double()
+    assert torch.allclose(out[:12], -out[12:], atol=1e-4)
+    moments = out[:12] @ out[:12].T / out.shape[1]
+    loudest = moments[3:, 3:]  # of the faintest directions the constant that keeps the division finite takes some
+    assert torch.allclose(loudest, torch.diag(loudest.diag()), atol=1e-3)
+    assert 0.9 < loudest.diag().min() <= loudest.diag().max() <= 1.001
+    assert not net.whitening.weight.requires_grad
+
+
+def test_blocks_begin_by_passing_their_input_on():
+    first = whitened_cnn(10).body[1]
+    x = torch.randn(2, 24, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(first(x)[:, :24], x, atol=1e-6)
 
 
 def test_pick_device():

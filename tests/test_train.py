@@ -1,5 +1,6 @@
 """The image trainer on digits: what it learns, that a killed run resumes to the same end, what it refuses."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,8 +10,10 @@ from torch import nn
 
 from nls import data, gls_loss
 from nls.train import (
+    FadingStage,
     History,
     Images,
+    LinearStage,
     Stage,
     crop_and_flip,
     evaluate,
@@ -29,7 +32,7 @@ def images():
     x, x_test = (torch.from_numpy(np.repeat(a[:, None] * 15, 3, 1)) for a in (d.x_train, d.x_test))
     y = torch.from_numpy(d.y_train)
     three = torch.full((3,), 75.0), torch.full((3,), 90.0)
-    parts = x[200:], y[200:], x[:200], y[:200], x_test, torch.from_numpy(d.y_test)
+    parts = x[200:], y[200:], y[200:], x[:200], y[:200], x_test, torch.from_numpy(d.y_test)
     return Images(*parts, *three).to(torch.device("cpu"))
 
 
@@ -101,6 +104,37 @@ def test_weights_are_kept_at_the_chosen_epochs(images, tmp_path):
         net.load_state_dict(load_checkpoint(path)["net"])
         right = evaluate(net, images, images.x_test, torch.float32).argmax(1) == images.y_test
         assert right.double().mean().item() == pytest.approx(measured[name]), name
+
+
+def test_what_is_remembered_of_wrong_and_right_labels(images):
+    """Every label rotated on a third of the rows: what the network says of them before and after it fits the rest."""
+    y = images.y.clone()
+    y[::3] = (y[::3] + 1) % 10
+    noisy = dataclasses.replace(images, y=y)
+    net, history = run(noisy)
+    given = evaluate(net, noisy, noisy.x, torch.float32).argmax(1) == y
+    wrong = y != noisy.y_true
+    assert history.reproduced[-1] == pytest.approx(given[wrong].double().mean().item())
+    assert history.fitted[-1] == pytest.approx(given[~wrong].double().mean().item())
+    assert history.fitted[-1] > 0.8 > 0.5 > history.reproduced[-1]
+    assert run(images)[1].measured(images.y_test)["reproduced"] == [None] * len(STAGE.lrs)
+
+
+def test_a_linear_stage_moves_the_learning_rate_step_by_step(images):
+    stage = LinearStage(lrs=(0.2, 0.0), batch_size=64, augment=False, begin=0.1)
+    assert [stage.lr_at(0, 0.0), stage.lr_at(0, 0.5), stage.lr_at(1, 0.25)] == pytest.approx([0.1, 0.15, 0.15])
+    flat = LinearStage(lrs=(0.1, 0.1), batch_size=64, augment=False, begin=0.1)
+    constant = Stage(lrs=(0.1, 0.1), batch_size=64, augment=False)
+    (a, _), (b, _), (c, _) = (run(images, stage=s) for s in (flat, constant, stage))
+    assert torch.equal(a[0].weight, b[0].weight) and not torch.equal(a[0].weight, c[0].weight)
+
+
+def test_a_fading_stage_ends_without_augmentation(images):
+    options = {"lrs": (0.1, 0.1), "batch_size": 64}
+    fading, never, always = FadingStage(**options, augmented=1), Stage(**options, augment=False), Stage(**options)
+    assert [fading.augments(e) for e in (0, 1)] == [True, False]
+    weights = [run(images, stage=s)[0][0].weight for s in (fading, never, always)]
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_divergence_ends_the_run_with_a_record(images):
