@@ -5,7 +5,6 @@ smoothing for r > 0, cross entropy at 0, negative label smoothing (NLS) below. `
 "To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate.
 """
 
-from .data import load
 from .losses import (
     GLSLoss,
     backward_correction,
@@ -37,7 +36,6 @@ __all__ = [
     "forward_correction",
     "gls_loss",
     "instance_dependent",
-    "load",
     "pair_flip",
     "peer_loss",
     "preference",

@@ -8,15 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 
-from nls import batch
+from nls.repro import batch
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +32,7 @@ def write(path, *code, **parameters):
 
 @pytest.fixture
 def house(tmp_path):
-    """A small repository of its own; `nls` there is a copy to edit, imported where that takes no time: nowhere."""
+    """A small repository of its own; `nls` there is a copy to edit, which nobody imports."""
     shutil.copytree(ROOT / "nls", tmp_path / "nls", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "requirements-lock.txt").write_text("")
     (tmp_path / "pyproject.toml").write_text("")
@@ -47,120 +45,58 @@ def job(house, name, **parameters):
     return batch.Job(house / "notebooks" / f"{name}.ipynb", house / "build", parameters)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    """An executor of the caller's own: one process for all the batches here."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
-        yield executor
-
-
 # ---------------------------------------------------------------- what a notebook depends on
 
 
-def test_the_modules_that_code_uses(tmp_path):
-    (tmp_path / "__init__.py").write_text("from .b import fb\nfrom .c import fc\n")
-    (tmp_path / "a.py").write_text("from . import b\n")
-    (tmp_path / "b.py").write_text("import os\nfrom .c import x\n")
-    (tmp_path / "c.py").write_text("def later():\n    from .d import y\n")
-    (tmp_path / "d.py").write_text("")
-    for code, expected in {
-        "import numpy": "",
-        "from nls import a": "abcd",
-        "from nls.a import anything": "abcd",
-        "import nls.d": "d",
-        "from nls import fb": "bcd",
-        "import nls": "bcd",
-        "from nls import fc, d": "cd",
-        "from nlsx import a\nfrom elsewhere.nls import b": "",
-        "from nls.b import f\nfrom nls.d import f": "bcd",
-        "%timeit 1\n!ls\nfrom nls import d": "d",
-        "this is no Python": ["a", "b", "c", "d", "__init__"],
-    }.items():
-        assert batch.modules_used(code, tmp_path) == set(expected), code
+class Reasons(batch.Watcher):
+    def __init__(self):
+        self.why, self.cells = {}, []
 
+    def started(self, job, why):
+        self.why[job.stem] = why
 
-def test_committed_notebooks_depend_on_what_they_use():
-    def used(number):
-        [path] = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
-        return {name.removeprefix("nls.") for name in batch.key_of(batch.Job(path, ROOT / "build", {}))}
-
-    assert {"losses", "theory", "report"} <= used("01")
-    assert not {"sweep", "images", "experiments"} & used("03")
-    assert {"sweep", "experiments", "batched", "theory"} <= used("04")
-    for number in ("01", "04", "07", "11"):
-        assert not {"cli", "batch", "site"} & used(number)
+    def counted(self, job, executed, total):
+        self.cells.append((job.stem, executed, total))
 
 
 @pytest.mark.slow
-def test_only_what_changed_runs_again_and_says_why(house, pool):
+def test_only_what_changed_runs_again_and_says_why(house):
     loss, theory = job(house, "01_loss"), job(house, "03_theory")
-    reasons = {}
 
-    def again(**options):
-        reasons.clear()
-        options |= {"executor": pool, "started": lambda j, why: reasons.update({j.stem: why})}
-        found = batch.run([loss, theory], **options)
-        return [found[name].state for name in ("01_loss", "03_theory")]
+    def again(jobs=(loss, theory), **options):
+        watcher = Reasons()
+        found = batch.run(jobs, watcher=watcher, workers=2, **options)
+        assert {name for name, outcome in found.items() if outcome.state == "done"} == watcher.why.keys()
+        return watcher.why
 
-    def edit(path, old, new):
-        path.write_text(path.read_text().replace(old, new, 1))
-
-    assert again() == ["done", "done"]
-    assert reasons == {"01_loss": "never finished", "03_theory": "never finished"}
-    assert again() == ["unchanged", "unchanged"] and not reasons
-
-    edit(house / "nls" / "losses.py", "def gls_loss(", "def gls_loss (")
-    assert again() == ["done", "unchanged"]
-    assert reasons == {"01_loss": "changed: nls.losses"}
-
-    edit(house / "nls" / "theory.py", "def r_opt(", "def r_opt (")
-    assert again() == ["unchanged", "done"]
-    edit(house / "nls" / "cli.py", "def main(", "def main (")
-    assert again() == ["unchanged", "unchanged"]
-
-    write(house / "notebooks" / "03_theory.ipynb", "def f():\n    from nls import theory", "1 + 1", NUMBER=1)
-    assert again() == ["unchanged", "done"]
-    assert reasons == {"03_theory": "changed: notebook"}
-    (house / "requirements-lock.txt").write_text("torch==3")
-    assert again() == ["done", "done"]
+    assert again() == {"01_loss": "never finished", "03_theory": "never finished"}
+    assert again() == {} == batch.changed([loss, theory])
+    (house / "nls" / "losses.py").write_text("# other code")
+    assert again() == {"01_loss": "changed: nls", "03_theory": "changed: nls"}
+    write(house / "notebooks" / "03_theory.ipynb", "1 + 1", NUMBER=1)
+    assert again() == {"03_theory": "changed: notebook"}
     loss.state.write_text("[]")
-    assert again() == ["done", "unchanged"]
-    assert again(force=True) == ["done", "done"]
-    assert reasons["01_loss"] == "asked for"
-    loss = job(house, "01_loss", NUMBER=2)
-    assert again() == ["done", "unchanged"]
-    assert reasons == {"01_loss": "changed: parameters"}
+    assert again() == {"01_loss": "never finished"}
+    assert again([loss], force=True) == {"01_loss": "asked for"}
+    assert again([job(house, "01_loss", NUMBER=2)]) == {"01_loss": "changed: parameters"}
 
 
-def test_committed_records_and_figures_are_part_of_the_key(house):
-    write(house / "notebooks" / "05_sweep.ipynb", "from nls import sweep")
-    jobs = {name: job(house, name) for name in ("01_loss", "05_sweep")}
-    before = {name: batch.key_of(j) for name, j in jobs.items()}
-    (house / "results").mkdir()
-    (house / "results" / "table9.jsonl").write_text("{}\n")
-    assert batch.key_of(jobs["01_loss"]) == before["01_loss"]
-    assert batch.key_of(jobs["05_sweep"]).keys() - before["05_sweep"].keys() == {"results/table9.jsonl"}
-    (house / "figures").mkdir()
-    (house / "figures" / "01_drawn.csv").write_text("1")
-    assert batch.key_of(jobs["01_loss"]).keys() - before["01_loss"].keys() == {"figures/01_drawn.csv"}
+def test_what_is_read_is_part_of_the_key(house, tmp_path, monkeypatch):
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    for name in ("requirements-lock.txt", "results/table9.jsonl", "figures/01_drawn.csv", "cifar100.npz"):
+        path = house / name
+        path.parent.mkdir(exist_ok=True)
+        before = batch.key_of(job(house, "01_loss"))
+        path.write_text(f"other {name}")
+        after = batch.key_of(job(house, "01_loss"))
+        assert [k for k in after if after[k] != before.get(k)] == [f"{path.parent.name}/{path.name}"]
+    assert "figures/01_drawn.csv" not in batch.key_of(job(house, "03_theory"))
 
 
 def test_what_is_no_notebook_is_named(house):
     (house / "notebooks" / "02_broken.ipynb").write_text("{}")
     with pytest.raises(ValueError, match=r"02_broken\.ipynb: is no notebook"):
         batch.parameter_names(house / "notebooks" / "02_broken.ipynb")
-
-
-def test_data_are_part_of_the_key(house, tmp_path, monkeypatch):
-    monkeypatch.setenv("NLS_DATA", str(tmp_path))
-    (tmp_path / "cifar100.npz").write_bytes(b"one")
-    write(house / "notebooks" / "05_data.ipynb", "from nls import data")
-    before = batch.key_of(job(house, "05_data"))
-    untouched = batch.key_of(job(house, "03_theory"))
-    (tmp_path / "cifar100.npz").write_bytes(b"another")
-    after = batch.key_of(job(house, "05_data"))
-    assert [name for name in after if after[name] != before[name]] == [f"{tmp_path.name}/cifar100.npz"]
-    assert batch.key_of(job(house, "03_theory")) == untouched
 
 
 def test_outputs_are_no_change_and_one_that_began_is_not_done(house):
@@ -184,30 +120,50 @@ def test_outputs_are_no_change_and_one_that_began_is_not_done(house):
     def kill(*_, **__):
         raise Died
 
-    import papermill
-
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
-        patch.setattr(papermill, "execute_notebook", kill)
-        batch.execute(j, before)
+        patch.setattr(batch, "_papermill", kill)
+        batch.execute(j, lambda *_: None)
     assert batch.reason(before, batch.last_state(j), j) == "never finished"
 
 
 def test_a_kernel_that_cannot_start_is_started_again(house, monkeypatch):
-    import papermill
+    real, starts = batch._papermill, []
 
-    real, starts = papermill.execute_notebook, []
-
-    def refuse(*arguments, on_cell_executed, **options):
+    def refuse(*arguments):
         starts.append(arguments)
-        real(*arguments, prepare_only=True)
-        if len(starts) != 3:
-            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*arguments) if len(starts) == 3 else ("RuntimeError: Kernel died before replying", 0)
 
-    monkeypatch.setattr(papermill, "execute_notebook", refuse)
-    assert batch.execute(job(house, "01_loss"), {}).state == "done"
+    monkeypatch.setattr(batch, "_papermill", refuse)
+    assert batch.execute(job(house, "01_loss"), lambda *_: None).state == "done"
     assert len(starts) == batch.KERNEL_STARTS == 3
     monkeypatch.setattr(batch, "KERNEL_STARTS", 1)
-    assert batch.execute(job(house, "03_theory"), {}).why == "Kernel died before replying to kernel_info"
+    starts.clear()
+    assert batch.execute(job(house, "03_theory"), lambda *_: None).why == "RuntimeError: Kernel died before replying"
+
+
+@pytest.mark.slow
+def test_parameters_and_paths_arrive_as_they_are(tmp_path, monkeypatch):
+    """Numbers, text that looks like something else, and a folder with braces, which papermill takes for templates;
+    and whatever kernel the user has under the name python3, the notebook runs in this Python."""
+    home = tmp_path / "{a} folder"
+    other = tmp_path / "user" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "another", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "user"))
+    path = home / "notebooks" / "02_values.ipynb"
+    write(
+        path,
+        "import sys\nprint(repr((SMALL, TEXT, LIST, WHERE)), sys.executable)",
+        SMALL=0,
+        TEXT="",
+        LIST=[],
+        WHERE=None,
+    )
+    given = {"SMALL": 1e-5, "TEXT": "yes: − {b}", "LIST": [1, None, -2.5], "WHERE": "1e-5"}
+    outcome = batch.execute(batch.Job(path, home / "build", given), lambda *_: None)
+    assert outcome.state == "done", outcome.why
+    [_, _, shown] = nbformat.read(home / "build" / "notebooks" / "02_values.ipynb", as_version=4).cells
+    assert shown.outputs[0].text == f"{(1e-5, 'yes: − {b}', [1, None, -2.5], '1e-5')!r} {sys.executable}\n"
 
 
 # ---------------------------------------------------------------- many, some of them failing
@@ -240,16 +196,7 @@ def test_a_process_that_is_killed_fails_its_notebook_alone(house):
         "02_killer": "failed",
         "03_theory": "done",
     }
-    assert outcomes["02_killer"].why.startswith("its process was killed")
-
-
-def test_what_an_executor_cannot_do_fails_that_notebook(house, pool):
-    class Elsewhere(Executor):
-        def submit(self, fn, /, *args):
-            return pool.submit(os.strerror, "no number")
-
-    outcomes = batch.run([job(house, "01_loss")], executor=Elsewhere())
-    assert outcomes["01_loss"].state == "failed" and outcomes["01_loss"].why.startswith("TypeError: ")
+    assert outcomes["02_killer"].why == "killed by SIGKILL, for memory perhaps"
 
 
 def hear_ctrl_c():

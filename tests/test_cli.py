@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from nls import batch, cli, data
+from nls.lab import data
+from nls.report.paper import CLAIMS
+from nls.repro import batch, cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +50,11 @@ def house(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["run", "99"], "notebook: got 99, expected 01_good, 02_bad"),
+        (["run", "4.5"], "notebook: got 4.5, expected 01_good, 02_bad"),
+        (["run", "01.py"], "notebook: got 01.py, expected 01_good, 02_bad"),
+        (["run", "../elsewhere/01_good.ipynb"], "notebook: got ../elsewhere/01_good.ipynb, expected 01_good, 02_bad"),
+        (["run", "01", "-p", "PROFILE=Quick"], "-p: got PROFILE='Quick', expected one of smoke, quick"),
+        (["site", "--build", "nowhere"], "nowhere holds no executed notebooks"),
         (["run", "01_wrong"], "notebook: got 01_wrong, expected 01_good, 02_bad"),
         (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, medium, paper"),
         (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),
@@ -90,6 +100,14 @@ def test_run_executes_skips_and_keeps_failures(house):
     assert code == 1
     assert "RuntimeError: it broke" in output and "failed: 02_bad" in output
     assert "it broke" in (executed.parent / "02_bad.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_output_that_cannot_show_a_sign_costs_that_sign_alone(house):
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "nls", "scoreboard", "--build", str(ROOT)]
+    done = subprocess.run(command, cwd=house, env=environment, capture_output=True)
+    assert done.returncode == 0 and b"with r ? ??" in done.stdout, done.stderr
 
 
 @pytest.mark.slow
@@ -139,7 +157,7 @@ def test_scoreboard_lists_every_claim(tmp_path):
     cli.report.conclude([cli.report.Part("thm1", "s", "p", ok=True)], "01", tmp_path / "figures")
     code, output = call("scoreboard", "--build", tmp_path)
     assert code == 0
-    assert output.count("not tested") == len(cli.report.CLAIMS)
+    assert output.count("not tested") == len(CLAIMS)
     assert "1 holds" in output
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from nls import data, experiments, images, sweep, train
+from nls.lab import data, images, labels, records, tables, trainer
+from nls.lab.methods import Loss
+from nls.lab.sweep import sweep
 from nls.noise import transition_matrix
 
 CPU = torch.device("cpu")
@@ -22,9 +24,9 @@ def checkpoints(tmp_path, monkeypatch):
 @pytest.fixture
 def column():
     """Table 2's column on digits: enough epochs for the starts to differ."""
-    recipe = experiments.IMAGE_RECIPES["smoke"]
+    recipe = tables.IMAGE_RECIPES["smoke"]
     warmup = dataclasses.replace(recipe.warmup, lrs=(0.05, 0.05, 0.2, 0.01))
-    runs = experiments.table2_column("smoke", "digits", "symmetric", 0.6, 3)
+    runs = tables.table2_column("smoke", "digits", "symmetric", 0.6, 3)
     return [dataclasses.replace(r, recipe=dataclasses.replace(r.recipe, warmup=warmup)) for r in runs]
 
 
@@ -35,7 +37,7 @@ def pick(runs, **keys):
 
 
 def measured(run):
-    return {k: v for k, v in images.train_images([run], CPU)[0].items() if k != "seconds"}
+    return {k: v for k, v in run.recipe.train([run], CPU)[0].items() if k != "seconds"}
 
 
 def test_the_untouched_control_is_the_warm_ups_own_evaluation(column):
@@ -52,7 +54,7 @@ def test_learning_rate_zero_moves_only_the_running_statistics(column):
     run = pick(column, start="best_test", variant="lr0")
     p = images.problem(run, CPU)
     images.fit(images.warm_up_of(run), CPU)
-    before = train.load_checkpoint(images.folder_of(run, p.checksum, CPU) / "best_test.pt")["net"]
+    before = trainer.load_checkpoint(images.folder_of(run, p.checksum, CPU) / "best_test.pt")["net"]
     after = images.fit(run, CPU)[1].state_dict()
     assert before.keys() == after.keys()
     for name, old in before.items():
@@ -73,7 +75,7 @@ def test_starts_that_are_one_epoch_share_one_run(column, checkpoints, monkeypatc
     def no_training(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(train, "_epoch", no_training)
+    monkeypatch.setattr(trainer, "_epoch", no_training)
     assert measured(pick(one, start="noisy_val", rate=-1.0)) == first
 
 
@@ -92,7 +94,7 @@ def test_a_killed_run_ends_in_the_record_of_one_that_was_not(column, checkpoints
     )
     whole = measured(run)
     monkeypatch.setenv("NLS_CACHE", str(checkpoints / "again"))
-    steps, real = [], images.Loss.__call__
+    steps, real = [], Loss.__call__
 
     def dying(*args):
         steps.append(1)
@@ -100,7 +102,7 @@ def test_a_killed_run_ends_in_the_record_of_one_that_was_not(column, checkpoints
             raise KilledError
         return real(*args)
 
-    monkeypatch.setattr(images.Loss, "__call__", dying)
+    monkeypatch.setattr(Loss, "__call__", dying)
     with pytest.raises(KilledError):
         measured(run)
     assert measured(run) == whole
@@ -117,19 +119,19 @@ def test_a_damaged_warm_up_is_one_clear_line(column):
 
 
 def test_every_method_of_table_5_trains_to_a_record(tmp_path):
-    runs = experiments.table_runs("table5", "smoke", [0])
+    runs = tables.table_runs("table5", "smoke", [0])
     assert {r.method for r in runs} == {"gls", "blc", "flc", "peer", "fdiv"}
-    records = sweep.sweep(runs, tmp_path, progress=False)
-    assert len(records) == len(runs)
-    assert records["best_test"].between(0, 1).all()
-    assert (records["last"] <= records["best_test"]).all()
-    assert list(records["lr"]) == [r.recipe.lr for r in runs]
-    stored = sweep.stored(runs, tmp_path)
-    assert stored["config"].tolist() == records["config"].tolist()
+    made = sweep(runs, tmp_path, progress=False)
+    assert len(made) == len(runs)
+    assert made["best_test"].between(0, 1).all()
+    assert (made["last"] <= made["best_test"]).all()
+    assert list(made["lr"]) == [r.recipe.lr for r in runs]
+    stored = records.stored(runs, tmp_path)
+    assert stored["config"].tolist() == made["config"].tolist()
 
 
 def test_the_true_and_the_estimated_transition():
-    runs = experiments.table_runs("table5", "smoke", [0])
+    runs = tables.table_runs("table5", "smoke", [0])
     run = pick(runs, method="flc", variant="true T")
     p = images.problem(run, CPU)
     net = images.network(run, p, CPU)
@@ -148,9 +150,9 @@ def test_the_true_and_the_estimated_transition():
     ],
 )
 def test_asymmetric_noise_is_the_declared_map(noise, flips):
-    run = experiments.table2_column("small", "cifar10", noise, 0.4, 0)[0]
+    run = tables.table2_column("small", "cifar10", noise, 0.4, 0)[0]
     y = np.repeat(np.arange(10), 4000)
-    T = transition_matrix(y, images.noisy_labels(run, y, 10), 10)
+    T = transition_matrix(y, labels.noisy_labels(run, y, 10), 10)
     for source in range(10):
         other = np.delete(T[source], [source, flips.get(source, source)])
         assert (other == 0).all()
@@ -159,9 +161,9 @@ def test_asymmetric_noise_is_the_declared_map(noise, flips):
 
 def test_noise_is_shared_by_the_runs_of_a_seed_and_drawn_anew_for_another(column):
     y = data.load("digits").y_train
-    labels = [images.noisy_labels(r, y, 10) for r in column[:4]]
-    assert all((labels[0] == other).all() for other in labels)
-    assert (images.noisy_labels(dataclasses.replace(column[0], seed=4), y, 10) != labels[0]).any()
+    drawn = [labels.noisy_labels(r, y, 10) for r in column[:4]]
+    assert all((drawn[0] == other).all() for other in drawn)
+    assert (labels.noisy_labels(dataclasses.replace(column[0], seed=4), y, 10) != drawn[0]).any()
 
 
 def test_an_unknown_noise_or_start(column):
@@ -172,15 +174,15 @@ def test_an_unknown_noise_or_start(column):
 
 
 def test_the_grids_are_complete_and_without_doubles():
-    runs = experiments.table_runs("table2", "small", range(3))
+    runs = tables.table_runs("table2", "small", range(3))
     assert len({r.config for r in runs}) == len(runs)
-    for dataset, noise, rate in experiments.TABLE2_COLUMNS:
+    for dataset, noise, rate in tables.TABLE2_COLUMNS:
         cell = [r for r in runs if (r.dataset, r.noise, r.noise_rate, r.seed) == (dataset, noise, rate, 0)]
         for start in ("best_test", "noisy_val"):
             rates = {r.rate for r in cell if r.start == start and r.variant is None}
-            assert rates >= set(experiments.TABLE2_RATES)
+            assert rates >= set(tables.TABLE2_RATES)
         assert {r.variant for r in cell} >= {"untouched", "lr0", "lr x2", "lr x3", "lr x7"}
-    five = experiments.table_runs("table5", "small", range(3))
+    five = tables.table_runs("table5", "small", range(3))
     assert len({r.config for r in five}) == len(five)
     candidates = {}
     for r in five:

@@ -9,10 +9,10 @@ import torch
 import torchvision
 from PIL import Image
 
-from nls import data, experiments, images, models
-from nls.data import HUMAN_LABELS, Raw, human_labels, load
+from nls.lab import data, images, models, tables
+from nls.lab.data import HUMAN_LABELS, Raw, human_labels, load
+from nls.lab.trainer import Stage
 from nls.noise import transition_matrix
-from nls.train import Stage
 
 FILE, _, KEYS = HUMAN_LABELS["cifar10"]
 CLEAN = np.arange(60) % 10
@@ -149,12 +149,12 @@ def test_clothing1m_in_its_published_layout(clothing):
 
 def test_clothing1m_goes_through_the_same_trainer(clothing, monkeypatch):
     monkeypatch.setattr(models, "resnet50", models.small_cnn)
-    runs = [r for r in experiments.table_runs("table5", "paper", [0]) if r.dataset == "clothing1m"]
+    runs = [r for r in tables.table_runs("table5", "paper", [0]) if r.dataset == "clothing1m"]
     assert {r.method for r in runs} == {"gls", "blc", "flc", "peer", "fdiv"}
     warmup, stage = Stage((0.01,), batch_size=7), Stage((0.001,), batch_size=7)
     short = dataclasses.replace(runs[0].recipe, warmup=warmup, stage=stage)
     nls_run = next(r for r in runs if r.rate == -1.0)
-    [measured] = images.train_images([dataclasses.replace(nls_run, recipe=short)], torch.device("cpu"))
+    [measured] = short.train([dataclasses.replace(nls_run, recipe=short)], torch.device("cpu"))
     assert 0 <= measured["best_test"] <= 1 and sum(measured["right"] + measured["wrong"]) == 8
 
 

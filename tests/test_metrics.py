@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nls.metrics import accuracies, calibration, first_best
+from nls.lab.metrics import accuracies, calibration, first_best
 
 
 def by_hand(correct, heldout):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nls.models import mlp, pick_device, resnet34, small_cnn, whitened_cnn
+from nls.lab.models import mlp, pick_device, resnet34, small_cnn, whitened_cnn
 
 
 def test_mlp_shapes_and_default_initialisation():

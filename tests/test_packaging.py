@@ -17,7 +17,8 @@ CONDA_NAMES = {"torch": "pytorch"}
 
 def requirements():
     project = PYPROJECT["project"]
-    return [*project["dependencies"], *(r for group in project["optional-dependencies"].values() for r in group)]
+    groups = project["optional-dependencies"].values()
+    return list(dict.fromkeys([*project["dependencies"], *(r for group in groups for r in group)]))
 
 
 def test_environment_yml_is_in_step_with_pyproject():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nls.paper import CLAIMS, TABLE1_BEST_RATES, published
+from nls.report.paper import CLAIMS, TABLE1_BEST_RATES, published
 
 
 def test_table1_is_complete_and_splice_counts_459_rows():

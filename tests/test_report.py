@@ -1,5 +1,7 @@
 """Verdicts follow the written rule; tables and figures say what the records say, byte for byte the same each time."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ from scipy import stats
 
 from nls import report
 from nls.report import Part
+from nls.report.paper import CLAIMS
 
 
 def part(differences, claim="thm1", **more):
@@ -99,7 +102,7 @@ def test_scoreboard_lists_every_claim(tmp_path):
     assert set(report.scoreboard(tmp_path)["verdict"]) == {"not tested"}
     report.save_claims(report.judge([part(UP), part(NOTHING, claim="fig2")]), "01", tmp_path)
     board = report.scoreboard(tmp_path)
-    assert len(board) == len(report.CLAIMS)
+    assert len(board) == len(CLAIMS)
     assert board["verdict"].value_counts().to_dict() == {"not tested": len(board) - 2, "holds": 1, "does not": 1}
 
 
@@ -159,7 +162,7 @@ def test_a_saved_figure_is_the_same_bytes_each_time(tmp_path):
 
 
 def test_home_is_found_from_any_folder(monkeypatch, tmp_path):
-    for folder in (report.Path(__file__).parent, report.Path(__file__).parents[1] / "notebooks", tmp_path):
+    for folder in (Path(__file__).parent, Path(__file__).parents[1] / "notebooks", tmp_path):
         monkeypatch.chdir(folder)
         assert (report.home() / "pyproject.toml").exists()
 

@@ -8,11 +8,13 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nls import report, site
+from nls import report
+from nls.repro import site
 
 ROOT = Path(__file__).parents[1]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # 1 × 1
@@ -33,7 +35,7 @@ def house(tmp_path):
         "```\nif $HOME and $b:\n```\n\n[next](02_next.ipynb#What-holds), [lost](03_lost.ipynb), "
         "[code](../nls/losses.py), [out](https://example.org), [here](#Again)\n\n## Again\n\n## Again\n\n## $\\foo{$"
     )
-    table = report.html_table(report.pd.DataFrame({"a": [1]}, index=["x"]), "A caption")
+    table = report.html_table(pd.DataFrame({"a": [1]}, index=["x"]), "A caption")
     outputs = [
         new_output("display_data", {"text/html": f"{table}<script>alert()</script>"}),
         new_output("display_data", {"image/png": PIXEL}),

@@ -10,15 +10,19 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
+from concurrent.futures import wait as concurrent_wait
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from nls import sweep
-from nls.experiments import table_runs
-from nls.sweep import Log, index, read
+from nls.lab import records as records_module
+from nls.lab import sweep, tables, verify
+from nls.lab.problems import MLPRecipe
+from nls.lab.records import Log, index, read
+from nls.lab.tables import table_runs
 
 RUNS = table_runs("two_dimensions", "smoke", range(2))
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
@@ -118,19 +122,18 @@ def test_a_torn_last_line_is_noticed_and_mended(tmp_path, reference):
     assert path.read_bytes().endswith(b"}\n")
 
 
-def test_a_complete_last_line_without_its_end_counts_as_torn(tmp_path, reference):
-    path = tmp_path / "two_dimensions.jsonl"
-    lines = reference.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:16])[:-1])  # the first seed complete but for the last line end
-    with pytest.warns(UserWarning, match="torn"):
-        run(tmp_path)
-    assert comparable(path) == comparable(reference)
-    path.write_bytes(reference.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="torn"):
-        log = Log(path)
+def test_a_whole_last_record_needs_no_line_end_and_blank_lines_do_no_harm(tmp_path, reference):
+    path, whole = tmp_path / "two_dimensions.jsonl", reference.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"\n" + b"".join(lines[:16])[:-1])  # the first seed, complete but for the last line end
+    assert len(read(path)) == 16
+    _, groups = run(tmp_path)
+    assert groups == 1 and comparable(path) == comparable(reference)
+    assert len(path.read_bytes().split()) == len(whole.split())
+    path.write_bytes(whole[:-1])
+    log = Log(path)
     log.append(read(reference))
-    assert comparable(path) == comparable(reference)
-    assert len(path.read_bytes().splitlines()) == len(RUNS)
+    assert path.read_bytes() == whole
 
 
 def test_damage_in_the_middle_names_the_line(tmp_path, reference):
@@ -208,7 +211,7 @@ def test_sigkill_at_random_moments_loses_nothing(tmp_path, reference):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return written
 
-            sweep.os.write = write
+            records_module.os.write = write
             run(folder)
 
         status = in_a_child(killed)
@@ -298,11 +301,11 @@ def test_verify_finds_a_record_that_was_not_trained(tmp_path, reference):
     path = tmp_path / "two_dimensions.jsonl"
     records = read(reference)[:16]
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
-    assert sweep.verify("two_dimensions", tmp_path, 16, device="cpu")["ok"].all()
+    assert verify.verify("two_dimensions", tmp_path, 16, device="cpu")["ok"].all()
     records[5]["best_test"] += 0.001
     records[6]["diverged"] = True
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
-    rows = sweep.verify("two_dimensions", tmp_path, 16, device="cpu").set_index("config")
+    rows = verify.verify("two_dimensions", tmp_path, 16, device="cpu").set_index("config")
     assert not rows.loc[[records[5]["config"], records[6]["config"]], "ok"].any()
     assert rows["ok"].sum() == 14
 
@@ -310,18 +313,18 @@ def test_verify_finds_a_record_that_was_not_trained(tmp_path, reference):
 def test_verify_tolerates_other_hardware_within_limits(reference):
     record = read(reference)[0]
     other = {**record, "device": "another", "last": record["last"] + 0.04, "best_test": record["best_test"] - 0.01}
-    assert sweep.compare(record, other)["ok"]
-    assert not sweep.compare(record, {**other, "last": record["last"] + 0.06})["ok"]
-    assert not sweep.compare(record, {**other, "device": record["device"]})["ok"]
+    assert verify.compare(record, other)["ok"]
+    assert not verify.compare(record, {**other, "last": record["last"] + 0.06})["ok"]
+    assert not verify.compare(record, {**other, "device": record["device"]})["ok"]
 
 
 def test_verify_compares_every_measured_value(reference):
     record = read(reference)[0]
     for name in ("nll", "ece", "crossfit", "heldout"):
-        assert not sweep.compare(record, {**record, name: record[name] + 0.001})["ok"], name
-        assert not sweep.compare(record, {**record, name: None})["ok"], name
-    assert not sweep.compare({**record, "fresh_last": 0.9}, {**record, "fresh_last": 0.1})["ok"]
-    assert sweep.compare({**record, "nll": None}, {**record, "nll": None})["ok"]
+        assert not verify.compare(record, {**record, name: record[name] + 0.001})["ok"], name
+        assert not verify.compare(record, {**record, name: None})["ok"], name
+    assert not verify.compare({**record, "fresh_last": 0.9}, {**record, "fresh_last": 0.1})["ok"]
+    assert verify.compare({**record, "nll": None}, {**record, "nll": None})["ok"]
 
 
 def test_equal_runs_are_one_run(tmp_path):
@@ -332,7 +335,7 @@ def test_equal_runs_are_one_run(tmp_path):
 
 def test_verify_without_records(tmp_path):
     with pytest.raises(ValueError, match="none of its 0 records can be verified"):
-        sweep.verify("table1", tmp_path, 3)
+        verify.verify("table1", tmp_path, 3)
 
 
 @posix
@@ -340,10 +343,10 @@ def test_workers_end_with_their_parent(tmp_path):
     """A killed sweep leaves nobody training: its output closes only when the last worker that inherited it is gone."""
     script = (
         "import os, signal, sys\n"
-        "from nls import sweep\n"
+        "from nls.lab import sweep\n"
         "import time\n"
         "if __name__ == '__main__':\n"
-        "    with sweep._processes('cpu', 2) as pool:\n"
+        "    with sweep.processes(['cpu', 'cpu']) as pool:\n"
         "        pool.submit(os.getpid).result()\n"
         "        pool.submit(time.sleep, 3600)\n"
         "        print('training', flush=True)\n"
@@ -357,10 +360,10 @@ def test_workers_end_with_their_parent(tmp_path):
 
 def test_records_are_found_without_the_data(tmp_path, reference, monkeypatch):
     shutil.copy(reference, tmp_path)
-    monkeypatch.setattr(sweep.data, "load", lambda *_: pytest.fail("read the data"))
-    found = sweep.stored([RUNS[2], RUNS[0]], tmp_path)
+    monkeypatch.setattr(records_module.data, "load", lambda *_: pytest.fail("read the data"))
+    found = records_module.stored([RUNS[2], RUNS[0]], tmp_path)
     assert found["config"].tolist() == [RUNS[2].config, RUNS[0].config]
-    assert len(sweep.stored([RUNS[0]], tmp_path / "elsewhere")) == 0
+    assert len(records_module.stored([RUNS[0]], tmp_path / "elsewhere")) == 0
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
@@ -372,8 +375,7 @@ def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, mo
     def greedy(*_):
         raise error
 
-    table = dataclasses.replace(sweep.TABLES["two_dimensions"], train=greedy)
-    monkeypatch.setitem(sweep.TABLES, "two_dimensions", table)
+    monkeypatch.setattr(MLPRecipe, "train", greedy)
     with pytest.raises(
         OSError, match=r"cpu: out of memory while training two_dimensions, plane symmetric 0.05, seed [01]; wh"
     ):
@@ -408,18 +410,38 @@ def test_a_worker_with_other_code_or_a_lost_one_ends_in_one_line(tmp_path, monke
     assert not read(tmp_path / "two_dimensions.jsonl")
 
 
-def test_warm_ups_are_done_before_what_starts_from_them(tmp_path, monkeypatch):
-    runs = list(reversed(table_runs("table2", "smoke", [0])))
-    trained = []
+def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path, monkeypatch):
+    """Two workers that finish in the order in which they were given work: the first column's runs all come before any
+    of the second's, but for its warm-up, which the second worker begins while the first column's is trained."""
+    one = tables.table2_column("smoke", "digits", "symmetric", 0.6, 0)
+    two = tables.table2_column("smoke", "digits", "symmetric", 0.2, 0)
+    begun, done = [], []
 
-    def pretend(group, device):
-        trained.extend(group)
-        return [r.identity | {"data": sweep.checksum(r.dataset)} for r in group]
+    class Two(Executor):
+        def __init__(self):
+            self.waiting = []
 
-    monkeypatch.setattr(sweep, "train_group", pretend)
-    assert len(run(tmp_path, runs)[0]) == len(runs)
-    starts = [r.start == "scratch" for r in trained]
-    assert any(starts) and starts == sorted(starts, reverse=True) and len(starts) == len(runs)
+        def submit(self, fn, /, group, device):
+            begun.extend(group)
+            assert all(run.warm_up is None or run.warm_up in done for run in group)
+            self.waiting.append((future := Future(), group))
+            return future
+
+    pool = Two()
+
+    def wait(futures, **_):
+        future, group = pool.waiting.pop(0)
+        assert len(futures) <= 2
+        done.extend(group)
+        future.set_result([r.identity | {"data": records_module.checksum(r.dataset)} for r in group])
+        return concurrent_wait(futures, return_when=FIRST_COMPLETED)
+
+    monkeypatch.setattr(sweep, "wait", wait)
+    monkeypatch.setattr(sweep, "_workers", lambda *_: nullcontext((pool, 2)))
+    frame = sweep.sweep([*reversed(one), *two], tmp_path, device="cpu", progress=False)
+    assert len(frame) == len(one) + len(two)
+    order = [run.noise_rate for run in begun if run.start != "scratch"]
+    assert order == [0.6] * (len(one) - 1) + [0.2] * sum(r.start != "scratch" for r in two)
 
 
 def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, reference):
@@ -435,46 +457,48 @@ def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, referenc
     assert [r["config"] for r in read(path)] == [r["config"] for r in records[5:8]]
 
 
-# ---------------------------------------------------------------- places and clusters
+# ---------------------------------------------------------------- devices and clusters
 
 
-def test_a_place_is_held_by_one_at_a_time(tmp_path, monkeypatch):
-    """Eight threads with a pool's worth of locks each; a file that is there tells of a second one in the place."""
-    monkeypatch.setattr(sweep, "_shared", tmp_path)
-    monkeypatch.setattr(sweep, "cores", lambda: 1)
-
-    def visit(_):
-        with sweep._place("cpu") as device:
-            os.close(os.open(tmp_path / "taken", os.O_CREAT | os.O_EXCL))
-            os.remove(tmp_path / "taken")
-            return device
-
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(visit, range(200))) == {"cpu"}
+def where(_):
+    return sweep._place
 
 
-def test_every_gpu_is_a_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "_shared", tmp_path)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    with sweep._place("cuda") as first, sweep._place("cuda") as second, sweep._place("cuda") as third:
-        assert [first, second, third] == ["cuda:0", "cuda:1", "cuda:2"]
-    with sweep._place("cuda:1") as named, sweep._place("cuda") as other, sweep._place("cuda") as third:
-        assert [named, other, third] == ["cuda:1", "cuda:0", "cuda:2"]
-    assert len(sweep._places("cpu")) == sweep.cores() >= 1
+@pytest.mark.slow
+def test_every_process_has_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    places = sweep.places_of("cuda")
+    assert places == ["cuda:0", "cuda:1"] and sweep.places_of("cuda:1") == ["cuda:1"]
+    assert sweep.places_of("cpu") == ["cpu"] * sweep.cores()
+    with sweep.processes(places) as pool:
+        assert set(pool.map(where, range(40))) <= set(places)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = (
+        "from nls.lab import sweep, tables\n"
+        "runs = tables.table_runs('two_dimensions', 'smoke', [0])\n"
+        "sweep.sweep(runs, 'results', device='cpu', progress=False)\n"
+    )
+    (tmp_path / "unguarded.py").write_text(script)
+    done = subprocess.run([sys.executable, "unguarded.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "unguarded.py needs `if __name__ == '__main__':` before what it runs" in done.stderr
 
 
 def kill_once(marker):
     """In a Dask worker: training ends the process the first time that any worker gets to it."""
-    table = sweep.TABLES["two_dimensions"]
+    real = MLPRecipe.train
 
-    def train(runs, device):
+    def train(self, runs, device):
         try:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
-            return table.train(runs, device)
+            return real(self, runs, device)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    sweep.TABLES["two_dimensions"] = dataclasses.replace(table, train=train)
+    MLPRecipe.train = train
 
 
 @pytest.fixture(scope="module")
@@ -487,9 +511,9 @@ def scheduler():
 
 
 @pytest.mark.slow
-def test_dask_gives_the_same_records(tmp_path, reference, scheduler, monkeypatch):
-    monkeypatch.setenv("NLS_SCHEDULER", scheduler)
-    frame = sweep.sweep(RUNS, tmp_path, device="cpu", progress=False)
+def test_dask_gives_the_same_records(tmp_path, reference, scheduler):
+    with sweep.cluster(scheduler) as executor:
+        frame = sweep.sweep(RUNS, tmp_path, executor=executor, device="cpu", progress=False)
     assert comparable(tmp_path / "two_dimensions.jsonl") == comparable(reference)
     one, other = (frame[frame["seed"] == seed].set_index("rate")["last"] for seed in (0, 1))
     assert (one != other).any()

@@ -17,19 +17,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from . import data, models
-from .batched import INITIALISING, Loss
-from .noise import asymmetric, corrupt, estimate_transition, symmetric, transition_matrix
-from .runs import BATCHES, INIT, SPLIT, Run, noise_seed, stream
-from .train import History, Images, Stage, evaluate, load_checkpoint, train
+from ..noise import estimate_transition
+from . import data, labels, models
+from .methods import Loss, correction
+from .runs import BATCHES, INIT, SPLIT, Recipe, Run, stream
+from .trainer import History, Images, Stage, evaluate, load_checkpoint, train_network
 
-HUMAN_NOISE = tuple(name for _, _, names in data.HUMAN_LABELS.values() for name in names)
 WHITENING_ROWS = 5000
 STARTS = ("best_test", "noisy_val", "last")
-# The swaps of the official code, and the usual map of Patrini et al. 2017: truck to automobile, bird to airplane, deer
-# to horse, cat to dog and back.
-TWO_WAY = [(a, b) for pair in ((9, 1), (2, 0), (4, 7), (3, 5), (6, 8)) for a, b in (pair, pair[::-1])]
-ONE_WAY = [(9, 1), (2, 0), (4, 7), (3, 5), (5, 3)]
 # Mean and standard deviation of the training pixels of each channel, from 0 to 255.
 SCALE = {
     "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
@@ -39,28 +34,38 @@ SCALE = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageRecipe(Recipe):
+    """A network trained by cross entropy (`warmup`), then by the run's own loss from one of its checkpoints (`stage`).
+
+    Without a `stage` the run's own loss is trained from scratch, by the schedule of `warmup`.
+    """
+
+    network: str  # a name of `models`
+    warmup: Stage
+    stage: Stage | None = None
+    rows: int | None = None  # training images, the held-out ones included; all by default
+    heldout_fraction: float = 0.1  # of the training images; noisy labels, never trained on
+    version: int = 1  # raised when the code changes what this recipe trains, if only in the last bits
+
+    @property
+    def lr(self) -> float:
+        """The first learning rate of the stage in which the run's own loss is trained; 0 if it is not trained."""
+        return max((self.stage or self.warmup).lrs[:1], default=0.0)
+
+    def keys(self) -> dict:
+        return {"lr": self.lr}
+
+    def warm_up(self, run: Run) -> Run | None:
+        return None if run.start == "scratch" else warm_up_of(run)
+
+    def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
+        return [fit(run, device)[0].measured(problem(run, device).images.y_test) for run in runs]
+
+
 def checkpoints() -> Path:
     """The folder of the warm-ups."""
     return data.cache_dir() / "checkpoints"
-
-
-def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
-    """The training labels of a run, in the data set's order. Synthetic noise is drawn anew for every seed."""
-    if run.noise in HUMAN_NOISE:
-        return data.human_labels(run.dataset, run.noise)
-    match run.noise:
-        case "web":  # Clothing1M: the labels are the shops'
-            return y
-        case "symmetric":
-            T = symmetric(num_classes, run.noise_rate)
-        case "asymmetric":
-            T = asymmetric(num_classes, run.noise_rate, TWO_WAY)
-        case "asymmetric_oneway":
-            T = asymmetric(num_classes, run.noise_rate, ONE_WAY)
-        case _:
-            known = ", ".join(("symmetric", "asymmetric", "asymmetric_oneway", "web", *HUMAN_NOISE))
-            raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
-    return corrupt(y, T, noise_seed(run))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +87,7 @@ def problem(run: Run, device: torch.device) -> Problem:
 @lru_cache(maxsize=1)
 def _problem(run: Run, device: torch.device) -> Problem:
     d = data.load(run.dataset)
-    noisy = noisy_labels(run, d.y_train, d.num_classes)
+    noisy = labels.noisy_labels(run, d.y_train, d.num_classes)
     order = stream(run.seed, SPLIT).permutation(len(d.y_train))[: run.recipe.rows]
     held, kept = np.split(order, [round(run.recipe.heldout_fraction * len(order))])
     part = Files if d.x_train.dtype.hasobject else partial(as_images, run.dataset)
@@ -149,8 +154,7 @@ def as_images(dataset: str, x: np.ndarray) -> Tensor:
 
 def network(run: Run, p: Problem, device: torch.device) -> nn.Module:
     """The run's network at the initial weights of its seed, and whitening on its training images where it whitens."""
-    with INITIALISING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
+    with models.initialising(int(stream(run.seed, INIT).integers(2**31))):
         net = getattr(models, run.recipe.network)(p.num_classes).to(device)
     if isinstance(net, models.WhitenedCNN):
         net.whiten(p.images.scaled(p.images.x[:WHITENING_ROWS]))
@@ -204,20 +208,15 @@ def _train(run: Run, net: nn.Module, p: Problem, checkpoint: Path, keep: dict[st
     stage = run.recipe.stage or run.recipe.warmup
     loss = loss_of(run, net, p)
     seed = int(stream(run.seed, BATCHES, int(run.start != "scratch")).integers(2**31))
-    return train(net, p.images, loss, stage, seed=seed, peers=loss.peers, checkpoint=checkpoint, keep=keep)
+    return train_network(net, p.images, loss, stage, seed=seed, peers=loss.peers, checkpoint=checkpoint, keep=keep)
 
 
 def loss_of(run: Run, net: nn.Module, p: Problem) -> Loss:
     """The run's loss. An estimated T is Patrini's, from the predictions of the network that the run starts from."""
     T = None
-    if run.variant == "true T":
-        T = transition_matrix(p.images.y_true.cpu().numpy(), p.images.y.cpu().numpy(), p.num_classes)
-    elif run.variant == "estimated T":
+    if correction(run) == "true":
+        T = labels.true_transition(run, p.images.y_true.cpu().numpy(), p.images.y.cpu().numpy(), p.num_classes)
+    elif correction(run) == "estimated":
         logits = evaluate(net, p.images, p.images.x, torch.bfloat16)
         T = estimate_transition(logits.double().softmax(1), filter_outliers=p.num_classes <= 10)
-    return Loss.of(run.method, run.rate, run.variant, T)
-
-
-def train_images(runs: Sequence[Run], device: torch.device) -> list[dict]:
-    """What is measured of each run, in the order of the runs."""
-    return [fit(run, device)[0].measured(problem(run, device).images.y_test) for run in runs]
+    return Loss.of(run, T)

@@ -6,23 +6,19 @@ first layer of every model sees the same batch, so M models of width h need one 
 place of M products, and everything after it is a batched product. `benchmarks/table1.py` measures the gain.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import losses
+from ..losses import gls_loss
+from .methods import Loss
 from .metrics import accuracies, calibration
-from .models import mlp
-from .noise import check_transition
-from .theory import smoothed
+from .models import initialising, mlp
 
-INITIALISING = threading.Lock()  # PyTorch initialises from one generator for all threads
 EVALUATION_ROWS = 256  # rows that a stack evaluates at once, so that the activations stay in cache
 
 
@@ -30,13 +26,14 @@ EVALUATION_ROWS = 256  # rows that a stack evaluates at once, so that the activa
 class Problem:
     """What the models of a stack train on and are scored on. Shapes: M models, N rows, d features.
 
-    x (N, d) float32 and y (M, N) int64 are the training rows and each model's noisy labels; x_val (V, d), y_val (M, V)
-    the held-out rows with noisy labels; x_test (n, d), y_test (n,) the clean test set; fresh an optional second clean
-    set. order (S, B) int64 names the rows of each of the S mini-batches.
+    x (N, d) float32 and y (M, N) int64 are the training rows and each model's noisy labels, y_true (N,) the clean ones;
+    x_val (V, d), y_val (M, V) the held-out rows with noisy labels; x_test (n, d), y_test (n,) the clean test set; fresh
+    an optional second clean set. order (S, B) int64 names the rows of each of the S mini-batches.
     """
 
     x: Tensor
     y: Tensor
+    y_true: Tensor
     x_val: Tensor
     y_val: Tensor
     x_test: Tensor
@@ -44,60 +41,6 @@ class Problem:
     order: Tensor
     num_classes: int
     fresh: tuple[Tensor, Tensor] | None = None
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The loss of one model: a name of `Run.method` with what that method needs."""
-
-    method: str
-    rate: float | None = None
-    T: Any = None
-    divergence: str | None = None
-    alpha: float = 1.0
-
-    @classmethod
-    def of(cls, method: str, rate: float | None, variant: str | None, T: Any = None) -> "Loss":
-        """From the keys of a run, whose variant names the divergence, or as `alpha 0.5` the weight of the peers."""
-        alpha = float(variant.removeprefix("alpha ")) if method == "peer" and variant else 1.0
-        return cls(method, rate, T, variant if method == "fdiv" else None, alpha)
-
-    @property
-    def peers(self) -> bool:
-        """Whether it needs a second, independent batch."""
-        return self.method in ("peer", "fdiv")
-
-    def soft_labels(self, num_classes: int) -> np.ndarray | None:
-        """(K, K) rows t_y for a loss that is linear in the label, ℓ(z, y) = −Σ_j t_y[j] log p_j; None for the others.
-
-        GLS is one, and so are backward correction and the complementary loss: they train side by side, whatever their
-        number, as one cross entropy. `tests/test_batched.py` holds them against the functions of `losses`.
-        """
-        onehot = np.eye(num_classes)
-        match self.method:
-            case "gls":
-                return smoothed(onehot, self.rate)
-            case "blc":
-                return np.linalg.inv(check_transition(self.T, num_classes))
-            case "complementary":
-                return onehot - (1 - onehot) / (num_classes - 1)
-        return None
-
-    def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
-        match self.method:
-            case "gls":
-                return losses.gls_loss(logits, target, self.rate)
-            case "blc":
-                return losses.backward_correction(logits, target, self.T)
-            case "flc":
-                return losses.forward_correction(logits, target, self.T)
-            case "complementary":
-                return losses.complementary_loss(logits, target)
-            case "peer":
-                return losses.peer_loss(logits, target, peer_logits, peer_target, self.alpha)
-            case "fdiv":
-                return losses.f_divergence_loss(logits, target, peer_logits, peer_target, self.divergence)
-        raise ValueError(f"method: got {self.method!r}, expected gls, blc, flc, complementary, peer or fdiv")
 
 
 class Stack:
@@ -109,8 +52,7 @@ class Stack:
     """
 
     def __init__(self, num_models: int, num_features: int, width: int, num_classes: int, seed: int, device="cpu"):
-        with INITIALISING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with initialising(seed):
             net = mlp(num_features, (width, width), num_classes)
         first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
         stacked = [
@@ -156,7 +98,7 @@ def with_ones(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0, 1), value=1.0)
 
 
-def train(
+def train_stack(
     problem: Problem,
     model_losses: Sequence[Loss],
     *,
@@ -189,7 +131,7 @@ def train(
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
     correct, heldout = [], []
     snapshots = None if p.fresh is None else _Snapshots(stack)
-    test_logits = stack.evaluate(x_test)  # what a model reports that is dead at its first evaluation
+    test_logits = stack.evaluate(x_test)  # a model without a single finite evaluation reports its start
     x, x_both = with_ones(x), torch.cat([x_test, x_val])
     for step, batch in enumerate(order, 1):
         logits = stack(x.index_select(0, batch))
@@ -245,7 +187,7 @@ def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Cal
         total = logits.new_zeros(())
         if linear:
             chosen = logits if not calls else logits[linear]
-            total = losses.gls_loss(chosen, soft.index_select(2, batch), 0.0, reduction="sum") / len(batch)
+            total = gls_loss(chosen, soft.index_select(2, batch), 0.0, reduction="sum") / len(batch)
         for mean_loss, ms, labels, ps in calls:
             mean = mean_loss(logits[ms], labels[:, batch], peer_logits[ps], labels[:, peer_batch])
             total = total + len(ms) * mean

@@ -1,12 +1,11 @@
 """The command line: `nls run`, `nls train`, `nls verify`, `nls site`, `nls data`, `nls scoreboard`."""
 
 import ast
-import os
+import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,14 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from . import batch, data, report, site, sweep
-from .experiments import PROFILES, TABLES, table_runs
-from .models import pick_device
+from .. import report
+from ..lab import data
+from ..lab.models import pick_device
+from ..lab.sweep import cluster, cores, sweep
+from ..lab.tables import PROFILES, TABLES, table_runs
+from ..lab.verify import CHEAP_SECONDS
+from ..lab.verify import verify as train_again
+from . import batch, plan, site
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 STYLES = {"done": "green", "failed": "red", "unchanged": "dim", "waiting": "dim"}
@@ -34,6 +38,9 @@ class Failure(typer.Exit):
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal or a file without "−" costs that sign, not the command
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ended like an interruption
     try:
         app()
     except (ValueError, TypeError, OSError) as error:
@@ -68,22 +75,15 @@ def run(
     given = _parse(parameter or [])
     if update and (given or profile != "quick"):
         raise Failure("--update: rewrites the committed outputs, which have the notebooks' own parameters; drop -p")
-    _train_on(scheduler)
     folder = (build or home / "build" / ("update" if update else profile)).resolve()
     inside = folder.relative_to(home) if folder.is_relative_to(home) else folder
     places = {"RESULTS": (inside / "results").as_posix(), "FIGURES": (inside / "figures").as_posix()}
     usual = {} if update else {"PROFILE": profile, "DEVICE": device} | places
     todo = [batch.Job(path, folder, _parameters(path, usual, given), publish=update) for path in chosen]
     begun = time.perf_counter()
+    _sweep_for(batch.changed(todo, force), home, device, scheduler)
     with _view(todo) as view:
-        outcomes = batch.run(
-            todo,
-            workers=jobs or sweep.cores(),
-            force=force,
-            progress=view.progress,
-            started=view.started,
-            ended=view.ended,
-        )
+        outcomes = batch.run(todo, workers=jobs or cores(), force=force, watcher=view)
     if not update:
         index = _build_site(folder, folder / "site")
         typer.echo(f"\n{_board_text(folder / 'figures')}\n\nSite: {index}\nFigures: {folder / 'figures'}")
@@ -93,11 +93,20 @@ def run(
         raise Failure(f"failed: {', '.join(failed)}; the tracebacks are in {folder / 'notebooks'}", code=1)
 
 
-def _train_on(scheduler: str | None) -> None:
-    """Kernels inherit this, so that their sweeps, too, train on the cluster."""
-    if scheduler:
-        with sweep.cluster(scheduler):  # nobody there, or no Dask: said before any work
-            os.environ["NLS_SCHEDULER"] = scheduler
+def _sweep_for(jobs: Sequence[batch.Job], home: Path, device: str, scheduler: str | None) -> None:
+    """Train what these notebooks will look for, all of it in one pool. What cannot be trained stops nobody: the
+    notebook that needs it says so."""
+    with cluster(scheduler) if scheduler else nullcontext() as executor:
+        runs: dict[Path, list] = {}
+        for job in jobs:
+            profile, results = job.parameters.get("PROFILE", "quick"), job.parameters.get("RESULTS", "results")
+            runs.setdefault(home / results, []).extend(plan.runs(job.source.stem, profile, job.parameters))
+        for results, wanted in runs.items():
+            if wanted:
+                try:
+                    sweep(wanted, results, device=device, executor=executor)
+                except (ValueError, TypeError, OSError) as error:
+                    typer.echo(f"nls: {error}", err=True)
 
 
 def _parameters(path: Path, usual: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +114,9 @@ def _parameters(path: Path, usual: dict[str, Any], given: dict[str, Any]) -> dic
     names = batch.parameter_names(path)
     if unknown := sorted(given.keys() - names):
         raise Failure(f"-p: {path.stem} has no {', '.join(unknown)}; expected {', '.join(sorted(names))}")
+    if given.get("PROFILE", "quick") not in PROFILES:
+        raise Failure(f"-p: got PROFILE={given['PROFILE']!r}, expected one of {', '.join(PROFILES)}")
+    pick_device(given.get("DEVICE", "cpu"))
     return {k: v for k, v in usual.items() if k in names} | given
 
 
@@ -113,14 +125,16 @@ def _choose(home: Path, wanted: list[str]) -> list[Path]:
     there = sorted((home / "notebooks").glob("[0-9]*_*.ipynb"))
     if not there:
         raise Failure(f"no notebooks in {home / 'notebooks'}; run this inside a checkout of the repository")
-    chosen = {w: [p for p in there if _named(p, Path(w).stem)] for w in wanted}
+    chosen = {w: [p for p in there if _named(p, w)] for w in wanted}
     if unknown := [w for w, paths in chosen.items() if not paths]:
         raise Failure(f"notebook: got {', '.join(unknown)}, expected {', '.join(p.stem for p in there)}")
     return [path for path in there if not wanted or any(path in paths for paths in chosen.values())]
 
 
-def _named(path: Path, name: str) -> bool:
-    return path.stem == name or (name.isdigit() and int(path.stem.split("_")[0]) == int(name))
+def _named(path: Path, wanted: str) -> bool:
+    if wanted.isdecimal():
+        return int(path.stem.split("_")[0]) == int(wanted)
+    return wanted in (path.stem, path.name) or Path(wanted).expanduser().resolve() == path.resolve()
 
 
 def _parse(parameters: list[str]) -> dict[str, Any]:
@@ -137,15 +151,20 @@ def _parse(parameters: list[str]) -> dict[str, Any]:
     return given
 
 
-class _View:
+class _View(batch.Watcher):
     """What each notebook is doing: state, seconds, cells and the reason why it ran."""
 
-    def __init__(self, jobs: Sequence[batch.Job], progress: Path):
-        self.console, self.progress = Console(), progress
+    def __init__(self, jobs: Sequence[batch.Job]):
+        self.console = Console()
         self.rows = {job.stem: batch.Outcome("waiting", "") for job in jobs}
+        self.begun: dict[str, float] = {}
 
     def started(self, job: batch.Job, why: str) -> None:
         self.rows[job.stem] = batch.Outcome("queued", why)
+
+    def counted(self, job: batch.Job, executed: int, total: int) -> None:
+        seconds = time.time() - self.begun.setdefault(job.stem, time.time())
+        self.rows[job.stem] = batch.Outcome(f"cell {executed} of {total}", self.rows[job.stem].why, seconds, executed)
 
     def ended(self, job: batch.Job, outcome: batch.Outcome) -> None:
         self.rows[job.stem] = outcome
@@ -154,31 +173,22 @@ class _View:
             typer.echo(f"{job.stem:34} {outcome.state:9} {outcome.seconds:5.0f} s {count}  {outcome.why}")
 
     def table(self) -> Table:
-        table = Table("notebook", "state", Column("seconds", justify="right"), "cells", "why", box=None)
+        table = Table("notebook", "state", Column("seconds", justify="right"), "why", box=None)
         for name, row in self.rows.items():
-            state, seconds, cells = row.state, f"{row.seconds:.0f}" if row.seconds else "", str(row.cells or "")
-            if state == "queued" and (said := _read(self.progress / f"{name}.cells")):
-                begun, executed, total = said.split()
-                state, seconds, cells = "running", f"{time.time() - float(begun):.0f}", f"{executed}/{total}"
-                state += f" {_read(self.progress / f'{name}.sweep')}"
-            table.add_row(name, state, seconds, cells, Text(row.why), style=STYLES.get(row.state))
+            seconds = f"{row.seconds:.0f}" if row.seconds else ""
+            table.add_row(name, row.state, seconds, Text(row.why), style=STYLES.get(row.state))
         return table
-
-
-def _read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 @contextmanager
 def _view(jobs: Sequence[batch.Job]) -> Iterator[_View]:
     """A live table on a terminal, else a line per notebook as it ends."""
-    with tempfile.TemporaryDirectory() as folder:
-        view = _View(jobs, Path(folder))
-        if not view.console.is_terminal:
-            yield view
-            return
+    view = _View(jobs)
+    if view.console.is_terminal:
         with Live(get_renderable=view.table, console=view.console, refresh_per_second=2):
             yield view
+    else:
+        yield view
 
 
 @app.command()
@@ -200,9 +210,9 @@ def train(
         known = "; ".join(sorted(set(column.values())))
         raise Failure(f"--only: got {', '.join(sorted(unknown))}, expected some of {known}")
     runs = [r for r in runs if not only or column[r] in only]
-    _train_on(scheduler)
     started = time.perf_counter()
-    records = sweep.sweep(runs, results or report.home() / "results", device=device)
+    with cluster(scheduler) if scheduler else nullcontext() as executor:
+        records = sweep(runs, results or report.home() / "results", device=device, executor=executor)
     typer.echo(f"{table}: {len(records)} records, {time.perf_counter() - started:.0f} s")
 
 
@@ -210,7 +220,7 @@ def train(
 def verify(
     table: Annotated[str, typer.Argument(help="A table of results/, such as table1.")],
     sample: Annotated[int, typer.Option(min=1, help="How many records to train again.")] = 5,
-    max_seconds: Annotated[float, typer.Option(help="Draw from records that took no longer.")] = sweep.CHEAP_SECONDS,
+    max_seconds: Annotated[float, typer.Option(help="Draw from records that took no longer.")] = CHEAP_SECONDS,
     seed: Annotated[int | None, typer.Option(help="Which records are drawn.")] = None,
     results: Annotated[Path | None, typer.Option(help="results/ by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -219,7 +229,7 @@ def verify(
     if table not in TABLES:
         raise Failure(f"table: got {table!r}, expected one of {', '.join(TABLES)}")
     folder = results or report.home() / "results"
-    rows = sweep.verify(table, folder, sample, seed=seed, max_seconds=max_seconds, device=device)
+    rows = train_again(table, folder, sample, seed=seed, max_seconds=max_seconds, device=device)
     typer.echo(rows.to_string(index=False))
     good, largest = int(rows["ok"].sum()), rows["difference"].max()
     where = "to the bit" if rows["exact"].all() else "within tolerance: another device or other versions"
@@ -235,6 +245,8 @@ def make_site(
 ) -> None:
     """A static site of the executed notebooks; it needs no network to be viewed."""
     home = build or report.home()
+    if not any((home / "notebooks").glob("*.ipynb")):
+        raise Failure(f"--build: {home} holds no executed notebooks (notebooks/*.ipynb); run them first")
     target = output or (build / "site" if build else home / "build" / "site")
     typer.echo(_build_site(home, target))
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from nls import data, gls_loss
-from nls.train import (
+from nls import gls_loss
+from nls.lab import data
+from nls.lab.trainer import (
     FadingStage,
     History,
     Images,
@@ -20,7 +21,7 @@ from nls.train import (
     load_checkpoint,
     placements,
     save_checkpoint,
-    train,
+    train_network,
 )
 
 STAGE = Stage(lrs=(0.1, 0.1, 0.05, 0.01), momentum=0.9, batch_size=64, augment=False)
@@ -51,7 +52,7 @@ def cross_entropy(logits, target, peer_logits, peer_target):
 def run(images, net=None, **options):
     net = net or network()
     options = {"seed": 5, "dtype": torch.float32} | options
-    return net, train(net, images, options.pop("loss", cross_entropy), options.pop("stage", STAGE), **options)
+    return net, train_network(net, images, options.pop("loss", cross_entropy), options.pop("stage", STAGE), **options)
 
 
 def test_digits_are_learnt_and_measured(images):

@@ -1,12 +1,25 @@
 """Networks, and the device they run on."""
 
 import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+_INITIALISING = threading.Lock()  # PyTorch initialises from one generator for all threads
+
+
+@contextmanager
+def initialising(seed: int) -> Iterator[None]:
+    """Networks made within have the initial weights of `seed`, and nobody else's random numbers change."""
+    with _INITIALISING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def mlp(num_features: int, hidden: tuple[int, ...], num_classes: int) -> nn.Sequential:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from .metrics import accuracies, calibration
@@ -129,7 +129,7 @@ class History:
         confidence, predicted = logits.double().softmax(-1).max(-1)
         curves = {"test": correct.double().mean(1).tolist(), "heldout_labels": self.heldout, "fit": self.fit}
         curves |= {"reproduced": self.reproduced, "fitted": self.fitted}
-        ranks = torch.tensor(pd.Series(confidence.numpy()).rank())
+        ranks = torch.from_numpy(rankdata(confidence.numpy()))
         hit = predicted == y_test
         pairs = hit.sum() * (~hit).sum()
         found["auc"] = (ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / pairs if pairs else torch.tensor(0.5)
@@ -169,7 +169,7 @@ def evaluate(net: nn.Module, images: Images, x: Tensor, dtype: torch.dtype) -> T
     return torch.cat(logits)
 
 
-def train(
+def train_network(
     net: nn.Module,
     images: Images,
     loss_of: LossOf,
@@ -262,7 +262,7 @@ def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype, 
         history.diverged = True
         if history.correct:
             return
-        net.load_state_dict(beginning)  # what a run reports that is dead at its first evaluation
+        net.load_state_dict(beginning)  # a run without a single finite evaluation reports its start
         logits = evaluate(net, images, images.x_test, dtype)
     history.logits = logits
     history.correct.append((logits.argmax(1) == images.y_test).cpu())

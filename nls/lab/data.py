@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .noise import check_labels, check_seed, corrupt
-from .theory import check_integer
+from ..noise import check_labels, check_seed, corrupt
+from ..theory import check_integer
 
 ASSETS = Path(__file__).parent / "assets"
 SPLICE_SHA256 = "249063c28cecd1f2d4561b86807f2b05df29c862386f1378449a6e25874d3c55"
@@ -201,7 +201,7 @@ def _read_splice() -> Raw:
     if got != SPLICE_SHA256:
         raise ValueError(
             f"{path}: expected SHA-256 {SPLICE_SHA256}, got {got}: the file is damaged. "
-            "Restore it with git (git checkout -- nls/assets/splice.csv) or install the package again"
+            "Restore it with git (git checkout -- nls/lab/assets/splice.csv) or install the package again"
         )
     lines = [line.split(",") for line in text.decode("ascii").splitlines()[1:]]
     code = np.zeros(256, dtype=np.int64)
@@ -462,7 +462,7 @@ SOURCES: dict[str, Source] = {
         title="Molecular Biology (Splice-junction Gene Sequences)",
         contents="3,175 DNA sequences of 60 letters, junction or not; no official test part",
         licence="CC BY 4.0",
-        obtain="It comes with this package (nls/assets/splice.csv, see NOTICE.md beside it).",
+        obtain="It comes with this package (nls/lab/assets/splice.csv, see NOTICE.md beside it).",
         citation="Molecular Biology (Splice-junction Gene Sequences), 1991, UCI Machine Learning Repository, "
         "https://doi.org/10.24432/C5M888",
         read=_read_splice,

@@ -20,7 +20,8 @@ from xml.etree import ElementTree
 import pandas as pd
 from PIL import Image
 
-from . import report, sweep
+from .. import report
+from ..lab.records import read
 
 TITLE = "To smooth or not, reproduced"
 ABOUT = """<p class="lead">Wei et al. (ICML 2022, <a href="https://arxiv.org/abs/2106.04149">arXiv 2106.04149</a>)
@@ -297,7 +298,7 @@ def _status(found: Sequence[Path], titles: Mapping[str, str], results: Path, sta
         link = f'<a data-to="{notebook.stem}.html">{notebook.stem[:2]} {titles[notebook.stem]}</a>'
         count = sum(cell["cell_type"] == "code" for cell in cells)
         ran.append({"notebook": link, "code cells": count, "ran for": _seconds(states, notebook.stem)})
-    for file, records in ((file, sweep.read(file)) for file in sorted(results.glob("*.jsonl"))):
+    for file, records in ((file, read(file)) for file in sorted(results.glob("*.jsonl"))):
         for regime, runs in pd.DataFrame(records).groupby("regime", sort=False) if records else ():
             row = {"table": file.stem, "regime": regime, "records": len(runs), "seeds": runs["seed"].nunique()}
             row["trained on"] = html.escape("; ".join(runs["device"].unique()))

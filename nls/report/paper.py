@@ -34,7 +34,7 @@ def published(table: str) -> pd.DataFrame:
     """
     if table not in _FILES:
         raise ValueError(f"table: got {table!r}, expected one of {', '.join(_FILES)}")
-    cells = pd.read_csv(files("nls") / "assets" / _FILES[table])
+    cells = pd.read_csv(files(__package__) / "assets" / _FILES[table])
     cells = cells.rename(columns={"smooth_rate": "rate", "noise_type": "noise"})
     for column in [c for c in cells if c.endswith("_percent")]:
         cells[column.removesuffix("_percent")] = cells.pop(column) / 100

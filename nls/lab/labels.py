@@ -1,0 +1,37 @@
+"""The noisy training labels of a run: the one place where they are drawn or read."""
+
+import numpy as np
+
+from .. import noise
+from . import data
+from .runs import Run, noise_seed
+
+HUMAN_NOISE = ("human", *(name for _, _, names in data.HUMAN_LABELS.values() for name in names))
+MAPS = {"asymmetric": noise.CIFAR10_SWAP, "asymmetric_oneway": noise.CIFAR10_ONEWAY}
+
+
+def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
+    """The training labels of a run, in the order of its data set's clean ones, y. Synthetic noise is drawn anew for
+    every seed, and is the same for all rates and methods of the seed."""
+    if run.noise in HUMAN_NOISE:
+        return data.human_labels(run.dataset, run.noise)
+    if run.noise == "web":  # Clothing1M: the labels are the shops'
+        return y
+    return noise.corrupt(y, synthetic_transition(run, num_classes), noise_seed(run), mode=run.recipe.flips)
+
+
+def synthetic_transition(run: Run, num_classes: int) -> np.ndarray:
+    """The T that a run's synthetic noise is drawn from."""
+    if run.noise == "symmetric":
+        return noise.symmetric(num_classes, run.noise_rate)
+    if run.noise in MAPS:
+        return noise.asymmetric(num_classes, run.noise_rate, MAPS[run.noise])
+    known = ", ".join(("symmetric", *MAPS, "web", *HUMAN_NOISE))
+    raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
+
+
+def true_transition(run: Run, y_true: np.ndarray, y: np.ndarray, num_classes: int) -> np.ndarray:
+    """The T that an oracle would correct with: of the labels as they are, or of symmetric noise of exact counts."""
+    if run.noise == "symmetric" and run.recipe.flips == "exact":
+        return noise.symmetric(num_classes, run.noise_rate)
+    return noise.transition_matrix(y_true, y, num_classes)

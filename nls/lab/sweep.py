@@ -1,0 +1,221 @@
+"""Train what is missing of some runs, on any executor, and keep the records."""
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from .models import device_name, pick_device, versions
+from .records import Log, checksum
+from .runs import Run
+
+
+def sweep(
+    runs: Sequence[Run],
+    results: Path | str,
+    *,
+    executor: Executor | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The records of `runs`, in their order, training those that `results` does not hold yet.
+
+    Groups are trained in the order of the runs, each after the warm-up that it starts from, and a record is kept as
+    soon as it exists.
+
+    Args:
+        runs: what a table lists, or a part of it; of a group of which one run is missing all are trained.
+        results: the folder of the records.
+        executor: any `concurrent.futures.Executor`, only `submit` is used; its workers need this package and the same
+            data. By default one process per core or per GPU.
+        device: auto, cpu, cuda (all GPUs) or cuda:N.
+        progress: whether a bar is shown.
+
+    Raises:
+        ValueError, OSError: an empty grid, a device that is not there, a damaged file or one that cannot be written,
+            before anything is trained; a worker that has other data or another version, or that was lost.
+    """
+    runs = list(runs)
+    if not runs:
+        raise ValueError("runs: got an empty grid, expected at least one run")
+    device = device if executor else str(pick_device(device))
+    logs = {t: Log(Path(results) / f"{t}.jsonl") for t in dict.fromkeys(run.table for run in runs)}
+    key = {run: (run.config, checksum(run.dataset)) for run in runs}
+    missing = {run for run in runs if key[run] not in logs[run.table].records}
+    if missing:
+        for table in {run.table for run in missing}:
+            logs[table].check_writable()
+        groups = list({id(run.group): run.group for run in runs if run in missing}.values())
+        bar = tqdm(total=len(missing), desc=groups[0][0].table, unit="run", disable=not progress, leave=False)
+        with _workers(executor, device, len(groups)) as (pool, places), bar:
+            for group, records in _trained(groups, pool, places, device):
+                _check_origin(group, records)
+                logs[group[0].table].append(records)
+                bar.set_description(group[0].table)
+                bar.update(len(missing & set(group)))
+    return pd.DataFrame([logs[run.table].records[key[run]] for run in runs])
+
+
+def _trained(
+    waiting: list[tuple[Run, ...]], pool: Executor, places: int | None, device: str
+) -> Iterator[tuple[tuple[Run, ...], list[dict]]]:
+    """Groups with their records, as they are done; at most `places` at a time, so that one column ends before the next
+    is begun."""
+    waiting, running = list(waiting), {}
+    pending = {run for group in waiting for run in group}
+    try:
+        while waiting or running:
+            ready = [g for g in waiting if not any(run.warm_up in pending for run in g)]
+            for group in ready[: None if places is None else places - len(running)]:
+                running[pool.submit(train_group, group, device)] = group
+                waiting.remove(group)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                group = running.pop(future)
+                yield group, future.result()
+                pending -= set(group)
+    except BaseException as error:
+        for future in running if places is None else ():  # a pool of ours ends with its processes
+            future.cancel()
+        if isinstance(error, (BrokenExecutor, CancelledError)) or type(error).__name__ == "KilledWorker":
+            raise OSError(f"{group[0].table}: a worker was lost, {_reason(error)}; what is recorded is kept") from error
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    """Why, as far as can be guessed: a script whose workers begin by starting it again, or the memory."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and Path(script).is_file() and "__main__" not in Path(script).read_text("utf-8", "replace"):
+        return f"{script} needs `if __name__ == '__main__':` before what it runs, since workers import it"
+    return f"out of memory perhaps ({error})"
+
+
+def train_group(runs: Sequence[Run], device: str) -> list[dict]:
+    """Train the runs of one group and return their full records. This is what an executor's worker runs.
+
+    On a CPU with one thread, and the process stays at one: cores are not oversubscribed, and no record depends on how
+    many there were. Raises OSError with one clear line where the memory does not suffice.
+    """
+    first, place = runs[0], torch.device(_place or str(pick_device(device)))
+    if place.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        measured = first.recipe.train(runs, place)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        what = f"{first.table}, {first.dataset} {first.noise} {first.noise_rate:g}, seed {first.seed}"
+        raise OSError(f"{place}: out of memory while training {what}; what is recorded is kept") from error
+    origin = {"versions": versions(), "device": device_name(place)}
+    return [
+        run.identity | {"data": checksum(run.dataset)} | _rounded(values) | origin
+        for run, values in zip(runs, measured, strict=True)
+    ]
+
+
+def _check_origin(group: Sequence[Run], records: Sequence[dict]) -> None:
+    """Refuse what a worker on another machine made of other data or with other code."""
+    for run, record in zip(group, records, strict=True):
+        if record["data"] != checksum(run.dataset):
+            there, here = record["data"], checksum(run.dataset)
+            raise ValueError(f"{run.dataset}: a worker's data have the checksum {there}, expected {here} as here")
+        if record["config"] != run.config:
+            raise ValueError(f"{run.table}: a worker has another version of this package; its records were not kept")
+
+
+def _rounded(measured: dict) -> dict:
+    """Floats to six decimals; one that is not finite (a diverged run's NLL) becomes null, which JSON knows."""
+    floats = {k: v for k, v in measured.items() if isinstance(v, float)}
+    return measured | {k: round(float(v), 6) if math.isfinite(v) else None for k, v in floats.items()}
+
+
+# ---------------------------------------------------------------- workers
+
+
+@contextmanager
+def _workers(executor: Executor | None, device: str, num_groups: int) -> Iterator[tuple[Executor, int | None]]:
+    """Where to train, and how many groups at a time: as many as it likes on `executor`, else processes of our own."""
+    if executor is not None:
+        yield executor, None
+        return
+    places = places_of(device)[:num_groups]
+    with processes(places) as pool:
+        yield pool, len(places)
+
+
+def places_of(device: str) -> list[str]:
+    """The devices on which this machine trains at a time: one per core, or one per GPU (`cuda` means all of them)."""
+    if device == "cpu":
+        return ["cpu"] * cores()
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else [device]
+
+
+def cores() -> int:
+    """That this process may use; at most 61, all that a pool of processes can wait for on Windows."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, 61) if os.name == "nt" else allowed
+
+
+@contextmanager
+def processes(places: Sequence[str]) -> Iterator[Executor]:
+    """A process for each of `places`. What ends a sweep early ends them at once: their results would be lost anyway."""
+    others, context = set(multiprocessing.active_children()), multiprocessing.get_context("spawn")
+    free = context.SimpleQueue()
+    for place in places:
+        free.put(place)
+    pool = ProcessPoolExecutor(len(places), context, initializer=_begin_worker, initargs=(free,))
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_place: str | None = None  # in a process of ours: the device that it trains on
+
+
+def _begin_worker(free: "multiprocessing.SimpleQueue[str]") -> None:
+    """No orphans: a worker whose parent was killed ends at once. Ctrl-C is the parent's affair."""
+    global _place
+    _place = free.get()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Executor]:
+    """An executor of the Dask scheduler at `address`, such as tcp://10.0.0.1:8786; needs the extra `dask`.
+
+    A worker that dies is replaced by its nanny and its group trained again. Raises ValueError without Dask, OSError if
+    nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError("scheduler: needs Dask, pip install 'negative-label-smoothing[dask]'") from error
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise OSError(f"scheduler: nobody answers at {address!r} ({error})") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"{address}: this scheduler has no workers yet; waiting for some", stacklevel=3)
+        # pure: Dask would take equal calls for one and fake independent runs.
+        yield client.get_executor(pure=False)

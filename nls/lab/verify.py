@@ -1,0 +1,89 @@
+"""Train committed records again and compare."""
+
+import math
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+
+from ..theory import check_integer
+from . import data
+from .models import pick_device
+from .records import checksum, index, read
+from .runs import Run
+from .sweep import places_of, processes, train_group
+from .tables import PROFILES, table_runs
+
+UNMEASURED = {f.name for f in fields(Run)} | {"config", "data", "versions", "device", "seconds", "diverged"}
+# What an image record has beside the rest.
+UNMEASURED |= {"lr", "test", "heldout_labels", "fit", "reproduced", "fitted", "right", "wrong"}
+# On other hardware or versions; every other measured value 0.02. Last bits grow over a thousand steps: they move the
+# last evaluation, they decide which one noisy labels choose, and a network that memorises noise has no scale.
+TOLERANCE = {"last": 0.05, "noisy_val": 0.1, "ece": 0.1, "confidence": 0.1, "nll": math.inf}
+TOLERANCE |= {f"fresh_{k}": TOLERANCE.get(k, 0.02) for k in ("best_test", "noisy_val", "last")}
+CHEAP_SECONDS = 60.0
+
+
+def verify(
+    table: str,
+    results: Path | str,
+    sample: int,
+    *,
+    seed: int | None = None,
+    max_seconds: float = CHEAP_SECONDS,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Train `sample` randomly drawn records of a table again and compare.
+
+    Drawn are records that the present code and data still describe and that took at most `max_seconds`, a warm-up
+    included, the features of documents not. Returns a row per record with `difference` (the largest over the measured
+    values), `exact` (the device and the versions are the record's own) and `ok`: equal where exact, elsewhere within
+    `TOLERANCE`.
+    """
+    check_integer("sample", sample, 1)
+    records = index(read(Path(results) / f"{table}.jsonl"))
+    there = {d: checksum(d) for d in {r["dataset"] for r in records.values()} if not data.SOURCES[d].missing()}
+    described = {(r.config, there[r.dataset]): r for r in _all_runs(table, records.values()) if r.dataset in there}
+    cheap = sorted(k for k, r in records.items() if k in described and r["seconds"] <= max_seconds)
+    if not cheap:
+        what = f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code"
+        raise ValueError(f"{what}, these data and {max_seconds:g} seconds for each")
+    drawn = random.Random(time.time_ns() if seed is None else seed).sample(cheap, min(sample, len(cheap)))
+    groups = list({id(described[key].group): described[key].group for key in drawn}.values())
+    device, cache = str(pick_device(device)), os.environ.get("NLS_CACHE")
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["NLS_CACHE"] = empty  # nothing that an earlier run left there may answer for a record
+        try:
+            with processes(places_of(device)[: len(groups)]) as pool:
+                again = index(
+                    r for records_of in pool.map(train_group, groups, [device] * len(groups)) for r in records_of
+                )
+        finally:
+            os.environ.pop("NLS_CACHE")
+            if cache is not None:
+                os.environ["NLS_CACHE"] = cache
+    return pd.DataFrame([compare(records[key], again[key]) for key in drawn])
+
+
+def compare(record: dict, again: dict) -> dict:
+    """One row of `verify`: a record against the same run trained again. Image runs on a GPU are never exact."""
+    exact = all(record[k] == again[k] for k in ("versions", "device"))
+    exact = exact and not ("lr" in record and record["device"].startswith("NVIDIA"))
+    names = sorted((record.keys() | again.keys()) - UNMEASURED)
+    pairs = {k: (record.get(k), again.get(k)) for k in names}
+    differences = {k: 0.0 if a == b else math.inf if None in (a, b) else abs(a - b) for k, (a, b) in pairs.items()}
+    allowed = {k: 0.0 if exact else TOLERANCE.get(k, 0.02) for k in names}
+    ok = record["diverged"] == again["diverged"] and all(differences[k] <= allowed[k] for k in names)
+    shown = ("dataset", "noise", "noise_rate", "method", "rate", "seed", "config")
+    return {k: record[k] for k in shown} | {"difference": max(differences.values()), "exact": exact, "ok": ok}
+
+
+def _all_runs(table: str, records: Iterable[dict]) -> list[Run]:
+    """What the table lists at any profile for the seeds of these records."""
+    seeds = sorted({r["seed"] for r in records})
+    return [run for profile in PROFILES for run in table_runs(table, profile, seeds)] if seeds else []

@@ -1,0 +1,1 @@
+"""The command `nls`: which notebook shows which tables, batch execution, the site."""

@@ -1,0 +1,355 @@
+"""Execute notebooks with papermill, several at once, and only those of which something has changed.
+
+A notebook's state is `state/<name>.json` in its build folder: the key under which it ran (hashes of its cells, its
+parameters, the package, the data, the records and the lock file), the seconds and the cells. It is written when the
+notebook is done and taken away when it begins, so one that was killed counts as not done.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import yaml
+from ipykernel import kernelspec
+
+from ..lab import data
+from . import site
+
+SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
+KERNEL_STARTS = 3  # a kernel's ports are chosen before they are taken, and another one may be quicker
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One notebook to execute: where it is, its parameters, and the folder that all it makes goes into.
+
+    With `publish` its outputs are also written back into the notebook itself.
+    """
+
+    source: Path
+    folder: Path
+    parameters: dict[str, Any]
+    publish: bool = False
+    name: str = ""  # of the outputs; the notebook's own by default
+
+    @property
+    def stem(self) -> str:
+        return self.name or self.source.stem
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "notebooks" / f"{self.stem}.ipynb"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state" / f"{self.stem}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `done`, `unchanged` or `failed` (`why` is then the error), its seconds and executed cells."""
+
+    state: str
+    why: str
+    seconds: float = 0.0
+    cells: int = 0
+
+
+class Watcher:
+    """Is told what happens, from several threads; does nothing by itself."""
+
+    def started(self, job: Job, why: str) -> None:
+        """The job has to run, for this reason."""
+
+    def counted(self, job: Job, executed: int, total: int) -> None:
+        """So many of its cells are done."""
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """What became of it."""
+
+
+def changed(jobs: Sequence[Job], force: bool = False) -> dict[Job, str]:
+    """The jobs that have to run, and why."""
+    reasons = {job: "asked for" if force else reason(key_of(job), last_state(job), job) for job in jobs}
+    return {job: why for job, why in reasons.items() if why}
+
+
+def run(
+    jobs: Sequence[Job], *, workers: int = 1, force: bool = False, watcher: Watcher | None = None
+) -> dict[str, Outcome]:
+    """Execute what has changed, `workers` notebooks at a time; what became of every job, by its name.
+
+    The job that took longest last time comes first, the scoreboard last. A failing notebook stops nobody: it keeps its
+    traceback in `notebooks/` of its folder. An interruption ends the notebooks and their kernels.
+    """
+    watcher, outcomes = watcher or Watcher(), {}
+    last = [job for job in jobs if job.stem.startswith(SCOREBOARD)]
+    for part in ([job for job in jobs if job not in last], last):
+        why = changed(part, force)
+        for job in part:
+            if job not in why:
+                before = last_state(job)
+                outcomes[job.stem] = Outcome("unchanged", "", before["seconds"], before["cells"])
+                watcher.ended(job, outcomes[job.stem])
+        # Of those that never ran the later ones first: they are the experiments.
+        order = sorted(reversed(why), key=lambda job: -last_state(job).get("seconds", 0.0))
+        with _notebooks(workers) as submit:
+            futures = {}
+            for job in order:
+                futures[submit(execute, job, watcher.counted)] = job
+                watcher.started(job, why[job])
+            for future in as_completed(futures):
+                job, outcome = futures[future], future.result()
+                outcomes[job.stem] = replace(outcome, why=why[job]) if outcome.state == "done" else outcome
+                watcher.ended(job, outcomes[job.stem])
+    return outcomes
+
+
+# ---------------------------------------------------------------- what a job depends on
+
+
+def key_of(job: Job) -> dict[str, str]:
+    """What decides the job's output, as name: hash."""
+    home = job.source.parents[1]
+    package = home / "nls" if (home / "nls").is_dir() else Path(__file__).parents[1]
+    code = [
+        f"{p.relative_to(package)} {_file_hash(p)}" for p in sorted(package.rglob("*")) if p.suffix in (".py", ".csv")
+    ]
+    key = {
+        "notebook": _hash(_source(job.source)),
+        "parameters": _hash(json.dumps(job.parameters, sort_keys=True, default=str)),
+        "nls": _hash("\n".join(code)),
+    }
+    files = [home / "requirements-lock.txt", *data.files(), *sorted((home / "results").glob("*.jsonl"))]
+    if not job.publish:
+        files += sorted((home / "figures").glob(f"{job.source.stem[:2]}_*.csv"))
+    if job.stem.startswith(SCOREBOARD):
+        files += sorted(_figures(job).glob("*_claims.csv"))
+    return key | {f"{path.parent.name}/{path.name}": _file_hash(path) for path in files}
+
+
+def last_state(job: Job) -> dict[str, Any]:
+    """What is known of the last run; nothing if the state is unreadable."""
+    try:
+        state = json.loads(job.state.read_text())
+        return state if {"key", "seconds", "cells"} <= state.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def reason(key: dict[str, str], before: dict[str, Any], job: Job) -> str:
+    """Why the job is to run; empty if nothing has changed."""
+    if not before or not job.output.exists():
+        return "never finished"
+    other = sorted(name for name in key.keys() | before["key"].keys() if key.get(name) != before["key"].get(name))
+    if other:
+        return f"changed: {', '.join(other[:3])}{' …' if len(other) > 3 else ''}"
+    drawn = any(_figures(job).glob(f"{job.source.stem[:2]}_*")) or "FIGURES" not in parameter_names(job.source)
+    return "" if drawn or job.stem.startswith(SCOREBOARD) else "its figures are gone"
+
+
+def _figures(job: Job) -> Path:
+    return (job.source.parents[1] if job.publish else job.folder) / "figures"
+
+
+def parameter_names(path: Path) -> set[str]:
+    """Names assigned in the cell tagged `parameters`."""
+    for cell in _cells(path):
+        if "parameters" in cell["metadata"].get("tags", []):
+            tree = ast.parse("".join(cell["source"]))
+            targets = [t for node in tree.body for t in getattr(node, "targets", [getattr(node, "target", None)])]
+            return {t.id for t in targets if isinstance(t, ast.Name)}
+    return set()
+
+
+def _source(path: Path) -> str:
+    """A notebook's cells without their outputs."""
+    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in _cells(path)])
+
+
+def _cells(path: Path) -> list[dict]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: is no notebook ({error})") from error
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:
+        return "absent"
+    return _content_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _content_hash(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- executing one
+
+
+def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
+    """Run one notebook in a process of its own, render its page, keep its state. A failure is an outcome."""
+    begun, key = time.time(), key_of(job)
+    for folder in (job.output.parent, job.state.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    job.state.unlink(missing_ok=True)
+    job.output.unlink(missing_ok=True)
+    for _ in range(KERNEL_STARTS):
+        error, executed = _papermill(job, counted)
+        if not error or executed:
+            break
+    if job.publish:
+        if not error:
+            publish(job.output, job.source)
+    elif job.output.exists():
+        site.page(job.output, job.folder / "site")
+    outcome = Outcome("failed" if error else "done", error, time.time() - begun, executed)
+    if not error:
+        temporary = job.state.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"key": key} | asdict(outcome)))
+        temporary.replace(job.state)
+    return outcome
+
+
+def _papermill(job: Job, counted: Callable[[Job, int, int], None]) -> tuple[str, int]:
+    """What went wrong, empty if nothing did, and how many cells were executed."""
+    # papermill takes these two paths for templates of parameters.
+    source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        source,
+        output,
+        "--cwd",
+        str(job.source.parent),
+        "--kernel",
+        "python3",
+        "--progress-bar",
+    ]
+    command += ["--no-log-output", "--parameters_yaml", yaml.safe_dump(job.parameters)]
+    executed, said = 0, ""
+    with tempfile.TemporaryDirectory() as kernels:
+        # The kernel is this Python, whatever other kernel of that name the user may have.
+        kernelspec.write_kernel_spec(Path(kernels, "kernels", "python3"))
+        search = os.pathsep.join([kernels, os.environ.get("JUPYTER_PATH", "")])
+        with _started(command, env={**os.environ, "JUPYTER_PATH": search, "PYTHONIOENCODING": "utf-8"}) as process:
+            for line in process.stderr:
+                if at := re.search(r"(\d+)/(\d+) \[", line):
+                    executed = int(at[1])
+                    counted(job, executed, int(at[2]))
+                elif line.strip():
+                    said = line.strip()
+        code = process.returncode
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}, for memory perhaps", executed
+    return (_error_in(job.output) or said or f"exit code {code}") if code else "", executed
+
+
+def _error_in(notebook: Path) -> str:
+    """The error that a notebook ended with, in a line."""
+    with suppress(OSError, ValueError, LookupError):
+        outputs = [o for c in nbformat.read(notebook, as_version=4).cells for o in c.get("outputs", [])]
+        return next((f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"), "")
+    return ""
+
+
+def publish(executed: Path, target: Path) -> None:
+    """Put an executed notebook into the repository: without time stamps, durations and papermill's own marks."""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for number, cell in enumerate(notebook.cells):
+        tags = [t for t in cell.metadata.get("tags", []) if not t.startswith("papermill")]
+        cell.metadata = {"tags": tags} if tags else {}
+        cell.id = f"cell-{number:02}"
+        if cell.cell_type == "code":
+            cell.outputs = _one_stream([o for o in cell.outputs if o.get("name") != "stderr"])
+    temporary = target.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(target)
+
+
+def _one_stream(outputs: list) -> list:
+    """Printed text that follows printed text, joined: where a kernel cuts it is chance."""
+    joined: list = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+# ---------------------------------------------------------------- processes
+
+_running: set[subprocess.Popen] = set()
+_stopping = threading.Event()
+
+
+@contextmanager
+def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen]:
+    """A process in a session of its own, so that Ctrl-C reaches this one alone; it has ended when the block has."""
+    options |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8", "errors": "replace"}
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        _running.add(process)
+        if _stopping.is_set():
+            _end([process])
+        yield process
+    _running.discard(process)
+
+
+@contextmanager
+def _notebooks(workers: int) -> Iterator[Callable[..., Any]]:
+    """Submit to threads, each of which waits for one notebook's process. What ends the batch early ends them all."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.submit
+    except BaseException:
+        _stopping.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end(list(_running))
+        raise
+    finally:
+        pool.shutdown()
+        _stopping.clear()
+
+
+def _end(processes: Sequence[subprocess.Popen]) -> None:
+    """Kill processes with all their descendants, a kernel among them being in a session of its own."""
+    family = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process.pid)
+            root.suspend()  # else it might start a kernel between the look at its children and its end
+            family += [root, *root.children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

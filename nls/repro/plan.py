@@ -1,0 +1,42 @@
+"""Which notebook shows which tables, and with how many seeds by default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..lab.runs import Run
+from ..lab.tables import table_runs
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table that a notebook shows, and the parameter that says for how many seeds.
+
+    With `part` it takes hours: `quick` and `smoke` train a part of it, for one seed, and show the committed records.
+    """
+
+    table: str
+    seeds: int
+    parameter: str = "SEEDS"
+    part: bool = False
+
+
+PLAN = {
+    "04_table1_uci": (Shown("table1", 20),),
+    "05_two_dimensions": (Shown("two_dimensions", 100),),
+    "06_connections": (Shown("connections", 20),),
+    "07_table2_cifar": (Shown("table2", 3, part=True),),
+    "08_table3_ag_news": (Shown("table3", 20), Shown("text_checks", 5, "CHECK_SEEDS")),
+    "09_table5_real_noise": (Shown("table5", 3, part=True), Shown("human_text", 20, "TEXT_SEEDS")),
+}
+
+
+def runs(notebook: str, profile: str, parameters: Mapping[str, Any]) -> list[Run]:
+    """What a notebook reads records of at a profile; none if it trains nothing."""
+    found = []
+    for shown in PLAN.get(notebook, ()):
+        if not shown.part or profile not in ("quick", "smoke"):
+            found += table_runs(shown.table, profile, range(parameters.get(shown.parameter, shown.seeds)))
+        if shown.part:
+            found += table_runs(shown.table, "smoke" if profile == "smoke" else "quick", [0])
+    return found

@@ -1,0 +1,39 @@
+"""Which notebook shows which tables: the notebooks' own defaults, and that a sweep makes all that they look for."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from nls.lab.tables import TABLES
+from nls.repro import plan
+
+NOTEBOOKS = {p.stem: p for p in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")}
+
+
+def parameters(path):
+    """What the notebook's cell of parameters assigns."""
+    [cell] = [c for c in json.loads(path.read_text("utf-8"))["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse("".join(cell["source"])).body}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_plan_has_the_notebooks_own_defaults(name):
+    own = {k: v for k, v in parameters(NOTEBOOKS[name]).items() if k.endswith("SEEDS")}
+    assert own == {shown.parameter: shown.seeds for shown in plan.PLAN.get(name, ())}
+
+
+def test_every_planned_notebook_is_there():
+    assert plan.PLAN.keys() <= NOTEBOOKS.keys()
+    assert all(shown.table in TABLES for tables in plan.PLAN.values() for shown in tables)
+
+
+def test_parameters_and_profiles_reach_the_runs():
+    few = plan.runs("04_table1_uci", "quick", {"SEEDS": 2})
+    assert {r.seed for r in few} == {0, 1} and {r.table for r in few} == {"table1"}
+    assert {r.seed for r in plan.runs("04_table1_uci", "quick", {})} == set(range(20))
+    assert {r.regime for r in plan.runs("07_table2_cifar", "quick", {})} == {"quick"}
+    assert {r.regime for r in plan.runs("07_table2_cifar", "medium", {})} == {"medium", "annealed", "quick"}
+    assert {r.table for r in plan.runs("09_table5_real_noise", "smoke", {})} == {"table5", "human_text"}
+    assert plan.runs("01_generalized_label_smoothing", "quick", {}) == []
