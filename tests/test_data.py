@@ -328,6 +328,84 @@ def test_refused(call, error, message):
         call()
 
 
+# What a user puts into the data folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    return tmp_path
+
+
+def write_cifar100(folder, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in (("train", 20), ("test", 10))}
+    arrays |= {"y_train": np.arange(80, 100), "y_test": np.arange(10)}
+    np.savez(folder / "cifar100.npz", **(arrays | changes))
+    return arrays
+
+
+def test_cifar100_as_an_archive_with_labels_in_a_row_or_a_column(folder):
+    arrays = write_cifar100(folder)
+    d = load("cifar100")
+    for key, value in arrays.items():
+        np.testing.assert_array_equal(getattr(d, key), value)
+    assert d.x_train.dtype == np.uint8 and d.y_test.dtype == np.int64 and d.num_classes == 100
+    write_cifar100(folder, y_train=arrays["y_train"][:, None].astype(np.uint8), y_test=arrays["y_test"][:, None])
+    assert load("cifar100").y_train.shape == (20,) and load("cifar100").checksum == d.checksum
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "message"),
+    [
+        ("y_train", lambda y: y[:15], r"expected 20 integers, a label for each image, got int64 of shape \(15,\)"),
+        ("y_train", lambda y: np.eye(100, dtype=int)[y], r"expected 20 integers, .*got int64 of shape \(20, 100\)"),
+        ("y_train", lambda y: y.astype(float), r"expected 20 integers, .*got float64"),
+        ("y_train", lambda y: y.astype(str), r"expected 20 integers, .*got <U"),
+        ("y_train", lambda y: y > 0, r"expected 20 integers, .*got bool"),
+        ("y_train", lambda y: y + 1, r"expected classes 0 to 99, got 100"),
+        ("y_test", lambda y: y[:, None] - 1, r"expected classes 0 to 99, got -1"),
+        (
+            "x_train",
+            lambda x: x / np.float32(255),
+            r"expected images as uint8 .*got float32 of shape \(20, 32, 32, 3\)",
+        ),
+        ("x_train", lambda x: x.astype(np.int8), r"expected images as uint8 .*got int8"),
+        (
+            "x_test",
+            lambda x: x.transpose(0, 3, 1, 2),
+            r".*of shape \(N, 32, 32, 3\), got uint8 of shape \(10, 3, 32, 32\)",
+        ),
+        ("x_test", lambda x: x.reshape(10, -1), r".*of shape \(N, 32, 32, 3\), got uint8 of shape \(10, 3072\)"),
+        ("x_test", lambda x: x[:0], r".*of shape \(N, 32, 32, 3\), got uint8 of shape \(0, 32, 32, 3\)"),
+    ],
+)
+def test_a_cifar100_archive_of_another_form_is_refused(folder, array, change, message):
+    write_cifar100(folder, **{array: change(write_cifar100(folder)[array])})
+    with pytest.raises(ValueError, match=rf"cifar100\.npz, {array}: {message}"):
+        load("cifar100")
+
+
+@pytest.mark.parametrize("damage", ["cut", "array missing", "compressed bytes", "array alone"])
+def test_a_damaged_cifar100_archive_is_refused(folder, damage):
+    path = folder / "cifar100.npz"
+    arrays = write_cifar100(folder)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "array missing":
+        np.savez(path, **{key: arrays[key] for key in ("x_train", "y_train", "x_test")})
+    elif damage == "compressed bytes":
+        np.savez_compressed(path, **arrays)
+        raw = bytearray(path.read_bytes())
+        raw[100:300] = b"\xff" * 200
+        path.write_bytes(raw)
+    else:
+        with open(path, "wb") as file:
+            np.save(file, arrays["x_train"])
+    with pytest.raises(ValueError, match=r"cifar100\.npz: expected arrays x_train, y_train, x_test, y_test, got .+"):
+        load("cifar100")
+
+
 # The files of gohsyi/PeerLoss, from which Table 1 was computed
 
 

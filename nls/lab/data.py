@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,12 +251,23 @@ def _read_cifar100() -> Raw:
     if not path.is_file():
         return _torchvision_cifar("CIFAR100")
     try:
-        with open(path, "rb") as file, np.load(file) as parts:
-            x, y = (np.concatenate([parts[f"{key}_train"], parts[f"{key}_test"]]) for key in "xy")
-            num_test = len(parts["y_test"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            given = {name: np.asarray(arrays[name]) for name in ("x_train", "y_train", "x_test", "y_test")}
+    except Exception as error:  # there are many kinds of damage to an archive, and each has an error of its own
         raise ValueError(f"{path}: expected arrays x_train, y_train, x_test, y_test, got {error}") from error
-    return Raw(x, y.astype(np.int64), 100, num_test)
+    (x, y), (x_test, y_test) = (_cifar100_part(path, part, given) for part in ("train", "test"))
+    return Raw(np.concatenate([x, x_test]), np.concatenate([y, y_test]), 100, len(y_test))
+
+
+def _cifar100_part(path: Path, part: str, given: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = given[f"x_{part}"], given[f"y_{part}"]
+    if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or len(x) == 0:
+        got = f"{x.dtype} of shape {x.shape}"
+        raise ValueError(f"{path}, x_{part}: expected images as uint8 of shape (N, 32, 32, 3), got {got}")
+    if y.dtype.kind not in "iu" or y.shape not in ((len(x),), (len(x), 1)):  # the second as Keras gives them
+        got = f"{y.dtype} of shape {y.shape}"
+        raise ValueError(f"{path}, y_{part}: expected {len(x)} integers, a label for each image, got {got}")
+    return x, check_labels(f"{path}, y_{part}", y.ravel(), 100)
 
 
 def _fetch_cifar(name: str) -> Callable[[Path], None]:
@@ -511,7 +521,8 @@ SOURCES: dict[str, Source] = {
         title="CIFAR-100",
         contents="60,000 colour images of 32 x 32 pixels, 100 classes; official test part of 10,000",
         licence="none stated; cite Krizhevsky 2009",
-        obtain="nls data --fetch cifar100 downloads it (169 MB).",
+        obtain="nls data --fetch cifar100 downloads it (169 MB). Where there is a cifar100.npz with the arrays "
+        "x_train, y_train, x_test and y_test, that is read instead.",
         citation=_KRIZHEVSKY,
         read=_read_cifar100,
         num_classes=100,
