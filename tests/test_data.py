@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest, norm
 
-from nls import data
+from nls import cli, data
 from nls.data import (
     SOURCES,
     TWONORM_BAYES_ACCURACY,
     Raw,
     Source,
+    cache_dir,
     checksum,
     data_dir,
     load,
@@ -256,11 +257,15 @@ def test_checksum_sees_values_shapes_and_dtypes_but_not_the_platform():
     assert checksum(np.array([1, 2], dtype=np.int64)) == "35b1fcddab3e45ab"
 
 
-def test_data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("NLS_DATA", str(tmp_path))
-    assert data_dir() == tmp_path
+@pytest.fixture
+def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
+
+
+def test_data_dir(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("NLS_DATA", str(tmp_path))
+    assert data_dir() == tmp_path
     for unset in (lambda: monkeypatch.setenv("NLS_DATA", ""), lambda: monkeypatch.delenv("NLS_DATA")):
         unset()
         assert data_dir() is None
@@ -273,7 +278,52 @@ def test_data_dir(tmp_path, monkeypatch):
         data_dir()
 
 
-def test_downloaded_source_is_looked_for_in_the_data_folder(tmp_path, monkeypatch):
+def test_download_dir_is_made_in_the_home_folder_only(home, tmp_path, monkeypatch):
+    monkeypatch.delenv("NLS_DATA", raising=False)
+    assert data.download_dir() == tmp_path / ".cache" / "nls" == data_dir()
+    monkeypatch.setenv("NLS_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="NLS_DATA: expected an existing folder"):
+        data.download_dir()
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_folders_stay_the_same_when_the_working_directory_changes(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    monkeypatch.setenv("NLS_DATA", "d")
+    monkeypatch.setenv("NLS_CACHE", "~/c")
+    assert data_dir() == tmp_path / "d" and cache_dir() == tmp_path / "c"
+    monkeypatch.setattr(cli, "app", lambda: None)
+    cli.main()
+    assert os.environ["NLS_DATA"] == str(tmp_path / "d")
+    monkeypatch.chdir(tmp_path / "d")
+    assert data_dir() == tmp_path / "d" and cache_dir() == tmp_path / "c"
+    monkeypatch.setenv("NLS_DATA", "")
+    monkeypatch.delenv("NLS_CACHE")
+    cli.main()
+    assert os.environ["NLS_DATA"] == "" and "NLS_CACHE" not in os.environ
+
+
+def test_no_home_folder_matters_to_downloads_only(tmp_path, monkeypatch):
+    """As for a user without an entry in the table of users: `~` stays as it is."""
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setenv("NLS_DATA", "")
+    monkeypatch.setenv("NLS_CACHE", "")
+    assert load("splice").checksum and data_dir() is None and data.files() == []
+    with pytest.raises(
+        ValueError, match=r"cifar10: expected .*, or a folder to which NLS_DATA is set, got no such file"
+    ):
+        load("cifar10")
+    with pytest.raises(ValueError, match=r"CIFAR-10_human\.pt: expected .* a folder to which NLS_DATA is set"):
+        data.human_labels("cifar10", "worse")
+    for folder, variable in ((data.download_dir, "NLS_DATA"), (cache_dir, "NLS_CACHE")):
+        with pytest.raises(ValueError, match=rf"{variable}: ~/\.cache/nls is in a home folder that is not known"):
+            folder()
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert folder() == tmp_path
+
+
+def test_downloaded_source_is_looked_for_in_the_data_folder(home, tmp_path, monkeypatch):
     source = Source("", "", "", "Get it from its publisher.", "", read=lambda: None, files=("a", "b"), shipped=False)
     monkeypatch.setitem(SOURCES, "far", source)
     (tmp_path / "a").touch()
@@ -284,8 +334,6 @@ def test_downloaded_source_is_looked_for_in_the_data_folder(tmp_path, monkeypatc
     (tmp_path / "b").touch()
     assert source.missing() == []
     monkeypatch.delenv("NLS_DATA")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert source.missing() == ["a", "b"]
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from ..noise import check_labels, check_seed, corrupt
 from ..theory import check_integer
 
 ASSETS = Path(__file__).parent / "assets"
+HOME = "~/.cache/nls"  # where NLS_DATA and NLS_CACHE name no other folder
 SPLICE_SHA256 = "249063c28cecd1f2d4561b86807f2b05df29c862386f1378449a6e25874d3c55"
 TWONORM_ROWS, TWONORM_DIM, TWONORM_SEED = 7400, 20, 1996
 TWONORM_BAYES_ACCURACY = 0.9772498680518208  # Phi(2): the class means lie 2 standard deviations from the boundary
@@ -79,7 +81,7 @@ def load(name: str, seed: int = 0) -> Dataset:
     seed = check_seed(seed)
     source = SOURCES[name]
     if missing := source.missing():
-        folder = ASSETS if source.shipped else data_dir()
+        folder = ASSETS if source.shipped else _looked_in()
         raise ValueError(f"{name}: expected {', '.join(missing)} in {folder}, got no such file. {source.obtain}")
     raw = source.read()
     total = len(raw.y)
@@ -117,17 +119,44 @@ def data_dir() -> Path | None:
     An NLS_DATA that names no folder is refused: it is a slip, and falling back would read other data than meant.
     """
     named = os.environ.get("NLS_DATA")
-    folder = Path(named or "~/.cache/nls").expanduser()
-    if folder.is_dir():
-        return folder
+    with suppress(ValueError, OSError):  # no home folder, or another user's: what needs no download works all the same
+        if (folder := _folder("NLS_DATA")).is_dir():
+            return folder
     if named:
         raise ValueError(f"NLS_DATA: expected an existing folder, got {named!r}")
     return None
 
 
+def download_dir() -> Path:
+    """`data_dir()`, made if it is ~/.cache/nls and not there yet."""
+    folder = data_dir() or _folder("NLS_DATA")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def cache_dir() -> Path:
     """Where warm-ups and text features are kept: the environment variable NLS_CACHE, else ~/.cache/nls."""
-    return Path(os.environ.get("NLS_CACHE") or "~/.cache/nls").expanduser()
+    return _folder("NLS_CACHE")
+
+
+def absolute_environment() -> None:
+    """Make NLS_DATA and NLS_CACHE absolute: processes started from here, such as notebooks, run in other folders."""
+    for variable in ("NLS_DATA", "NLS_CACHE"):
+        named = os.environ.get(variable, "")
+        if named and not named.startswith("~"):  # which is the same from everywhere
+            os.environ[variable] = os.path.abspath(named)
+
+
+def _folder(variable: str) -> Path:
+    named = os.environ.get(variable) or HOME
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{variable}: {named} is in a home folder that is not known; name another folder") from error
+
+
+def _looked_in() -> str:
+    return str(data_dir() or f"{HOME}, or a folder to which NLS_DATA is set")
 
 
 def files() -> list[Path]:
@@ -434,7 +463,7 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     name, clean_key, keys = HUMAN_LABELS[dataset]
     folder = data_dir()
     if folder is None or not (folder / name).is_file():
-        raise ValueError(f"{name}: expected in the data folder {folder}, got no such file. {_CIFARN_OBTAIN}")
+        raise ValueError(f"{name}: expected in the data folder {_looked_in()}, got no such file. {_CIFARN_OBTAIN}")
     import torch
 
     # What NumPy arrays are made of, and nothing else, under the old and the new name of NumPy's core.

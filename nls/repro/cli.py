@@ -42,6 +42,7 @@ def main() -> None:
         stream.reconfigure(errors="replace")  # a terminal or a file without "−" costs that sign, not the command
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ended like an interruption
     try:
+        data.absolute_environment()
         app()
     except (ValueError, TypeError, OSError) as error:
         typer.echo(f"nls: {error}", err=True)
@@ -265,9 +266,7 @@ def show_data(
         if source is None or source.fetch is None:
             known = ", ".join(n for n, s in data.SOURCES.items() if s.fetch)
             raise Failure(f"--fetch: got {name!r}, expected one of {known}")
-        folder = data.data_dir() or Path("~/.cache/nls").expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        source.fetch(folder)
+        source.fetch(data.download_dir())
     for name, source in data.SOURCES.items():
         missing = source.missing()
         there = f"no, missing {', '.join(missing)}" if missing else f"yes, checksum {data.load(name).checksum}"
