@@ -317,7 +317,7 @@ def test_no_home_folder_matters_to_downloads_only(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"CIFAR-10_human\.pt: expected .* a folder to which NLS_DATA is set"):
         data.human_labels("cifar10", "worse")
     for folder, variable in ((data.download_dir, "NLS_DATA"), (cache_dir, "NLS_CACHE")):
-        with pytest.raises(ValueError, match=rf"{variable}: ~/\.cache/nls is in a home folder that is not known"):
+        with pytest.raises(ValueError, match=rf"~/\.cache/nls: .*no known home folder; set {variable} to another"):
             folder()
         monkeypatch.setenv(variable, str(tmp_path))
         assert folder() == tmp_path
@@ -452,6 +452,53 @@ def test_a_damaged_cifar100_archive_is_refused(folder, damage):
             np.save(file, arrays["x_train"])
     with pytest.raises(ValueError, match=r"cifar100\.npz: expected arrays x_train, y_train, x_test, y_test, got .+"):
         load("cifar100")
+
+
+def write_csv(folder, before="", after="\n", between="\n"):
+    (folder / "ag_news_csv").mkdir(exist_ok=True)
+    (folder / "noisy_ag_news").mkdir(exist_ok=True)
+    news = between.join(['"1","title","text"', "2,title,unquoted "])
+    for name, text in (
+        ("ag_news_csv/train.csv", news),
+        ("ag_news_csv/test.csv", news),
+        ("noisy_ag_news/train.csv", f'"noisy_label","clean_label","text"\n0,1,a{between}1,0,b'),
+    ):
+        (folder / name).write_text(before + text + after, encoding="utf-8", newline="")
+
+
+@pytest.mark.parametrize("name", ["ag_news", "noisy_ag_news"])
+def test_what_spreadsheets_add_to_a_csv_changes_nothing(folder, name):
+    write_csv(folder, after="")
+    expected = load(name)
+    for before, after in (("\ufeff", "\n"), ("", "\n\n"), ("", "\r\n\r\n \t\r\n"), ("\ufeff", "\r\r")):
+        write_csv(folder, before, after)
+        assert load(name).checksum == expected.checksum
+        assert [value.tolist() for value in load(name)[:4]] == [value.tolist() for value in expected[:4]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"between": "\n\n"}, r"train\.csv, row 2: expected 3 columns, got 0"),
+        ({"between": "\n \n"}, r"train\.csv, row 2: expected 3 columns, got 1"),
+        ({"before": "\n"}, r"train\.csv, row 1: expected 3 columns, got 0"),
+        ({"before": "\ufeff\ufeff"}, r"train\.csv, row 1: expected a label from 1 to 4, got"),
+        ({"after": '\n"3","cut","off\n\n'}, r"train\.csv, row 3: expected quoted csv, got unexpected end.*cut off"),
+        ({"after": "\n,,\n"}, r"train\.csv, row 3: expected a label from 1 to 4, got ''"),
+    ],
+)
+def test_blank_lines_elsewhere_are_named(folder, changes, message):
+    write_csv(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        load("ag_news")
+
+
+def test_the_row_of_a_wrong_byte_is_named_after_a_mark_too(folder):
+    write_csv(folder)
+    path = folder / "ag_news_csv" / "train.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"3,caf\xe9,\n")
+    with pytest.raises(ValueError, match=r"train\.csv, row 3: expected UTF-8, got the byte 0xe9"):
+        load("ag_news")
 
 
 # The files of gohsyi/PeerLoss, from which Table 1 was computed

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def _folder(variable: str) -> Path:
     try:
         return Path(named).expanduser().absolute()
     except RuntimeError as error:
-        raise ValueError(f"{variable}: {named} is in a home folder that is not known; name another folder") from error
+        raise ValueError(f"{named}: this user has no known home folder; set {variable} to another folder") from error
 
 
 def _looked_in() -> str:
@@ -315,13 +316,18 @@ AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 
 
 def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a csv file without a header, with the number of the line on which each ends, counted from 1."""
-    raw = path.read_bytes()
+    """The rows of a csv file without a header, with the number of the line on which each ends, counted from 1.
+
+    What spreadsheets add is no fault: a byte-order mark at the beginning, blank lines at the end.
+    """
     try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, row {line}: expected UTF-8, got the byte {raw[error.start]:#04x}") from error
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:  # its object and start do not count the mark
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path}, row {line}: expected UTF-8, got the byte {error.object[error.start]:#04x}"
+        ) from error
+    text = re.sub(r"[\r\n]\s*\Z", "", text)
     if not text.strip():
         raise ValueError(f"{path}: expected rows of {columns} columns, got an empty file")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
