@@ -1,12 +1,22 @@
 """The data sets as loaded: complete, frozen, and equal to the files that the published numbers come from."""
 
+import hashlib
 import os
+import pickle
+import re
+import tarfile
 from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import socket
+from threading import Thread
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest, norm
+from torchvision.datasets import CIFAR10
+from typer.testing import CliRunner
 
 from nls import cli, data
 from nls.data import (
@@ -499,6 +509,148 @@ def test_the_row_of_a_wrong_byte_is_named_after_a_mark_too(folder):
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"3,caf\xe9,\n")
     with pytest.raises(ValueError, match=r"train\.csv, row 3: expected UTF-8, got the byte 0xe9"):
         load("ag_news")
+
+
+# What `nls data` lists and downloads
+
+
+def call(*arguments):
+    """Exit code and what is written, standard error included."""
+    result = CliRunner().invoke(cli.app, ["data", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+def test_every_set_is_listed_though_some_are_damaged(folder):
+    write_cifar100(folder, y_test=np.arange(9))
+    for file in SOURCES["cifar10"].files:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(b"junk")
+    write_csv(folder)
+    (folder / "ag_news_csv" / "train.csv").write_text("1,one title\n")
+    code, output = call()
+    there = {}
+    for name, text in zip(SOURCES, output.split("\n\n"), strict=False):
+        title, _, there[name], *_ = text.split("\n  ")
+        assert title == f"{name}: {SOURCES[name].title}"
+    assert "damaged: " in there["cifar100"] and "y_test: expected 10 integers" in there["cifar100"]
+    assert "expected the publisher's CIFAR10 files, got other bytes" in there["cifar10"]
+    assert "train.csv, row 1: expected 3 columns, got 2" in there["ag_news"]
+    assert there["noisy_ag_news"].startswith("there: yes, checksum ")
+    assert code == 1 and output.endswith("nls: damaged: cifar10, cifar100, ag_news\n")
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and the address at which a server on this machine gives out its files."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    place = tmp_path / "served"
+    place.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=place)) as server:
+        Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield place, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def news(served, monkeypatch):
+    """The same for an AG News of a few rows."""
+    place, url = served
+    good = {"train.csv": b"1,a,b\n" * 5, "test.csv": b"2,c,d\n" * 3}
+    for name, raw in good.items():
+        (place / name).write_bytes(raw)
+    monkeypatch.setattr(data, "AG_NEWS_URL", url)
+    monkeypatch.setattr(data, "AG_NEWS_MD5", {name: hashlib.md5(raw).hexdigest() for name, raw in good.items()})
+    return place, url
+
+
+@pytest.fixture
+def target(tmp_path, monkeypatch):
+    """The data folder to download into, from this machine."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("NLS_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def held(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_news_are_downloaded_once(news, target):
+    place, _ = news
+    (target / "ag_news_csv").mkdir()
+    (target / "ag_news_csv" / "train.csv").write_text("1,a part,of it\n")
+    code, output = call("--fetch", "ag_news")
+    assert code == 0 and "train.csv has 5 rows and is the publisher's file" in output
+    got = held(target)
+    assert got == {f"ag_news_csv/{name}": (place / name).read_bytes() for name in ("train.csv", "test.csv")}
+    (place / "train.csv").unlink()
+    assert call("--fetch", "ag_news")[0] == 0 and held(target) == got
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-3]), "other bytes"),
+        (lambda path: path.write_bytes(b"<html>Sign in to this network</html>"), "other bytes"),
+        (lambda path: path.unlink(), "HTTP Error 404: File not found"),
+    ],
+    ids=["short", "wrong", "absent"],
+)
+def test_what_fails_to_download_is_one_line_and_leaves_no_file(news, target, harm, reason):
+    place, url = news
+    harm(place / "test.csv")
+    (target / "ag_news_csv").mkdir()
+    (target / "ag_news_csv" / "test.csv").write_text("2,my,own\n")
+    code, output = call("--fetch", "ag_news")
+    said = f"nls: --fetch ag_news: {url}test.csv: expected a file of MD5 {data.AG_NEWS_MD5['test.csv']}, got {reason}"
+    assert code == 1 and output.splitlines()[-1] == said and "Traceback" not in output
+    assert held(target) == {
+        "ag_news_csv/train.csv": (place / "train.csv").read_bytes(),
+        "ag_news_csv/test.csv": b"2,my,own\n",
+    }
+
+
+def test_no_network_is_one_line(target, monkeypatch):
+    with socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(data, "AG_NEWS_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+        code, output = call("--fetch", "ag_news")
+    assert code == 1 and re.fullmatch(r"nls: --fetch ag_news: http://\S+train\.csv: .*got <urlopen error .*>\n", output)
+    assert held(target) == {}
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_cifar_is_unpacked_only_if_it_is_the_publishers(served, target, monkeypatch, good):
+    place, url = served
+    lists = {"train_list": [f"data_batch_{i}" for i in range(1, 6)], "test_list": ["test_batch"]}
+    digests = {}
+    with tarfile.open(place / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name in (*lists["train_list"], *lists["test_list"], "batches.meta"):
+            batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1], "label_names": list("abcdefghij")}
+            (place / name).write_bytes(pickle.dumps(batch))
+            digests[name] = hashlib.md5((place / name).read_bytes()).hexdigest()
+            archive.add(place / name, f"cifar-10-batches-py/{name}")
+    raw = (place / "cifar-10-python.tar.gz").read_bytes()
+    for key, names in lists.items():
+        monkeypatch.setattr(CIFAR10, key, [[name, digests[name]] for name in names])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": digests["batches.meta"]})
+    monkeypatch.setattr(CIFAR10, "url", f"{url}cifar-10-python.tar.gz")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(raw if good else b"").hexdigest())
+    code, output = call("--fetch", "cifar10")
+    if good:
+        assert code == 0 and len(load("cifar10").y_train) == 10
+        assert held(target).keys() == {f"cifar-10-batches-py/{name}" for name in digests}
+        (place / "cifar-10-python.tar.gz").unlink()
+        assert call("--fetch", "cifar10")[0] == 0
+    else:
+        assert code == 1 and held(target) == {}
+        assert output.splitlines()[-1].startswith(f"nls: --fetch cifar10: {CIFAR10.url}: expected a file of MD5 ")
 
 
 # The files of gohsyi/PeerLoss, from which Table 1 was computed

@@ -9,11 +9,14 @@ import hashlib
 import io
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import HTTPError
 
 import numpy as np
 from scipy.special import expit
@@ -62,7 +65,7 @@ class Source:
     files: tuple[str, ...] = ()
     shipped: bool = True
 
-    fetch: Callable[[Path], None] | None = None
+    fetch: Callable[[Path], None] | None = None  # an OSError says what went wrong; what was there before then stays
     state: Callable[[], str] | None = None  # what `nls data` says of the files that are there
 
     def missing(self) -> list[str]:
@@ -304,9 +307,31 @@ def _fetch_cifar(name: str) -> Callable[[Path], None]:
     def fetch(folder: Path) -> None:
         from torchvision import datasets
 
-        getattr(datasets, name)(folder, download=True)
+        kind = getattr(datasets, name)
+        with suppress(RuntimeError):
+            kind(folder)
+            return  # all of it is there already
+        with _downloaded(kind.url, kind.tgz_md5, folder) as aside:
+            kind(aside, download=True)
 
     return fetch
+
+
+@contextmanager
+def _downloaded(url: str, md5: str, folder: Path) -> Iterator[Path]:
+    """A folder to download into, whose folders' files move to `folder` at the end: nothing else gets its final name."""
+    with tempfile.TemporaryDirectory(prefix="download-", dir=folder) as aside:
+        try:
+            yield Path(aside)
+        except (OSError, HTTPException, RuntimeError) as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it is the server's answer as well
+            got = "other bytes" if type(error) is RuntimeError else error  # which is how torchvision says it
+            raise OSError(f"{url}: expected a file of MD5 {md5}, got {got}") from error
+        for path in Path(aside).glob("*/*"):
+            target = folder / path.relative_to(aside)
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
 
 
 AG_NEWS = "ag_news_csv"
@@ -377,10 +402,12 @@ def _read_noisy_ag_news() -> Raw:
 
 
 def _fetch_ag_news(folder: Path) -> None:
-    from torchvision.datasets.utils import download_url
+    from torchvision.datasets.utils import check_integrity, download_url
 
     for name, md5 in AG_NEWS_MD5.items():
-        download_url(AG_NEWS_URL + name, folder / AG_NEWS, name, md5)
+        if not check_integrity(folder / AG_NEWS / name, md5):
+            with _downloaded(AG_NEWS_URL + name, md5, folder) as aside:
+                download_url(AG_NEWS_URL + name, aside / AG_NEWS, name, md5)
 
 
 def _ag_news_state() -> str:

@@ -266,14 +266,24 @@ def show_data(
         if source is None or source.fetch is None:
             known = ", ".join(n for n, s in data.SOURCES.items() if s.fetch)
             raise Failure(f"--fetch: got {name!r}, expected one of {known}")
-        source.fetch(data.download_dir())
+        try:
+            source.fetch(data.download_dir())
+        except OSError as error:
+            raise Failure(f"--fetch {name}: {error}", code=1) from error
+    folder, damaged = data.data_dir(), []
     for name, source in data.SOURCES.items():
-        missing = source.missing()
-        there = f"no, missing {', '.join(missing)}" if missing else f"yes, checksum {data.load(name).checksum}"
-        there += f"; {source.state()}" if source.state and not missing else ""
+        try:
+            missing = source.missing()
+            there = f"no, missing {', '.join(missing)}" if missing else f"yes, checksum {data.load(name).checksum}"
+            there += f"; {source.state()}" if source.state and not missing else ""
+        except (ValueError, OSError) as error:
+            damaged.append(name)
+            there = f"yes, but damaged: {' '.join(str(error).split())}"
         typer.echo(f"{name}: {source.title}\n  {source.contents}\n  there: {there}\n  licence: {source.licence}")
         typer.echo(f"  {source.obtain}\n  cite: {source.citation}\n")
-    typer.echo(f"Folder of downloaded data (NLS_DATA): {data.data_dir() or 'none'}")
+    typer.echo(f"Folder of downloaded data (NLS_DATA): {folder or 'none'}")
+    if damaged:
+        raise Failure(f"damaged: {', '.join(damaged)}", code=1)
 
 
 @app.command()
