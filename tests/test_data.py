@@ -320,9 +320,7 @@ def test_no_home_folder_matters_to_downloads_only(tmp_path, monkeypatch):
     monkeypatch.setenv("NLS_DATA", "")
     monkeypatch.setenv("NLS_CACHE", "")
     assert load("splice").checksum and data_dir() is None and data.files() == []
-    with pytest.raises(
-        ValueError, match=r"cifar10: expected .*, or a folder to which NLS_DATA is set, got no such file"
-    ):
+    with pytest.raises(ValueError, match=r"cifar10: expected .* a folder to which NLS_DATA is set, got no such file"):
         load("cifar10")
     with pytest.raises(ValueError, match=r"CIFAR-10_human\.pt: expected .* a folder to which NLS_DATA is set"):
         data.human_labels("cifar10", "worse")
@@ -367,17 +365,14 @@ def test_notice_travels_with_the_shipped_file():
     ("call", "error", "message"),
     [
         (lambda: load("iris"), ValueError, r"name: expected one of splice, twonorm.*digits.*got 'iris'"),
-        (lambda: load("Splice"), ValueError, r"name: expected one of .*got 'Splice'"),
-        (lambda: load(None), ValueError, r"name: expected one of .*got None"),
         (lambda: load("splice", None), TypeError, r"seed: expected an integer of at least 0, got None"),
-        (lambda: load("splice", True), TypeError, r"seed: .*got True"),
-        (lambda: load("splice", 1.5), TypeError, r"seed: .*got 1\.5"),
-        (lambda: load("splice", -1), ValueError, r"seed: .*got -1"),
         (lambda: twonorm_sample(0, 1), ValueError, r"n: expected an integer of at least 1, got 0"),
-        (lambda: twonorm_sample(10.0, 1), TypeError, r"n: expected an integer of at least 1, got 10\.0"),
         (lambda: twonorm_sample(10, None), TypeError, r"seed: .*got None"),
         (lambda: twonorm_posterior(np.zeros(20)), ValueError, r"x: expected shape \(N, 20\), got \(20,\)"),
         (lambda: twonorm_posterior(np.zeros((3, 2))), ValueError, r"x: expected shape \(N, 20\), got \(3, 2\)"),
+        (lambda: plane_sample(0, 1), ValueError, r"n: expected an integer of at least 1, got 0"),
+        (lambda: plane_sample(10, None), TypeError, r"seed: .*got None"),
+        (lambda: plane_posterior(np.zeros((3, 20))), ValueError, r"x: expected shape \(N, 2\), got \(3, 20\)"),
         (lambda: checksum(np.array(["a", 1], dtype=object)), TypeError, r"arrays: expected a fixed-size dtype or text"),
     ],
 )

@@ -25,7 +25,7 @@ from ..noise import check_labels, check_seed, corrupt
 from ..theory import check_integer
 
 ASSETS = Path(__file__).parent / "assets"
-HOME = "~/.cache/nls"  # where NLS_DATA and NLS_CACHE name no other folder
+DEFAULT_FOLDER = "~/.cache/nls"  # where NLS_DATA and NLS_CACHE name no other folder
 SPLICE_SHA256 = "249063c28cecd1f2d4561b86807f2b05df29c862386f1378449a6e25874d3c55"
 TWONORM_ROWS, TWONORM_DIM, TWONORM_SEED = 7400, 20, 1996
 TWONORM_BAYES_ACCURACY = 0.9772498680518208  # Phi(2): the class means lie 2 standard deviations from the boundary
@@ -75,10 +75,18 @@ class Source:
 
 
 def load(name: str, seed: int = 0) -> Dataset:
-    """The data set `name`, one of `SOURCES`, as clean train and test parts.
+    """A data set as clean train and test parts.
 
-    Where the publisher has no test part, 15 % of the rows (rounded up) drawn by `seed` are the test part and both parts
-    come in random order; elsewhere `seed` changes nothing. The checksum does not depend on `seed`.
+    Args:
+        name: One of `SOURCES`.
+        seed: Where the publisher has no test part, 15 % of the rows (rounded up) drawn by it are the test part and both
+            parts come in random order; elsewhere it changes nothing. The checksum does not depend on it.
+
+    Returns:
+        Arrays of the caller's own.
+
+    Raises:
+        ValueError: The name is unknown, a file is missing (and how to get it), or damaged (and where).
     """
     if name not in SOURCES:
         raise ValueError(f"name: expected one of {', '.join(SOURCES)}, got {name!r}")
@@ -101,7 +109,8 @@ def load(name: str, seed: int = 0) -> Dataset:
 def checksum(*arrays: np.ndarray) -> str:
     """First 16 hex digits of the SHA-256 of the arrays' dtypes, shapes and values, the same on every platform.
 
-    Arrays of Python objects are refused unless all are `str`.
+    Raises:
+        TypeError: An array has Python objects other than `str`.
     """
     digest = hashlib.sha256()
     for array in map(np.asarray, arrays):
@@ -120,7 +129,8 @@ def checksum(*arrays: np.ndarray) -> str:
 def data_dir() -> Path | None:
     """The folder of downloaded data: the environment variable NLS_DATA, else ~/.cache/nls; None where there is neither.
 
-    An NLS_DATA that names no folder is refused: it is a slip, and falling back would read other data than meant.
+    Raises:
+        ValueError: NLS_DATA names no folder. It is a slip, and falling back would read other data than meant.
     """
     named = os.environ.get("NLS_DATA")
     with suppress(ValueError, OSError):  # no home folder, or another user's: what needs no download works all the same
@@ -132,14 +142,22 @@ def data_dir() -> Path | None:
 
 
 def download_dir() -> Path:
-    """`data_dir()`, made if it is ~/.cache/nls and not there yet."""
+    """`data_dir()`, made if it is ~/.cache/nls and not there yet.
+
+    Raises:
+        ValueError: As `data_dir()`, or this user has no known home folder.
+    """
     folder = data_dir() or _folder("NLS_DATA")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def cache_dir() -> Path:
-    """Where warm-ups and text features are kept: the environment variable NLS_CACHE, else ~/.cache/nls."""
+    """Where warm-ups and text features are kept: the environment variable NLS_CACHE, else ~/.cache/nls.
+
+    Raises:
+        ValueError: NLS_CACHE is not set and this user has no known home folder.
+    """
     return _folder("NLS_CACHE")
 
 
@@ -152,7 +170,7 @@ def absolute_environment() -> None:
 
 
 def _folder(variable: str) -> Path:
-    named = os.environ.get(variable) or HOME
+    named = os.environ.get(variable) or DEFAULT_FOLDER
     try:
         return Path(named).expanduser().absolute()
     except RuntimeError as error:
@@ -160,7 +178,7 @@ def _folder(variable: str) -> Path:
 
 
 def _looked_in() -> str:
-    return str(data_dir() or f"{HOME}, or a folder to which NLS_DATA is set")
+    return str(data_dir() or f"{DEFAULT_FOLDER}, or a folder to which NLS_DATA is set")
 
 
 def files() -> list[Path]:
@@ -477,12 +495,20 @@ HUMAN_LABELS = {
 
 
 def human_labels(dataset: str, noise: str) -> np.ndarray:
-    """Human labels of the training rows, int64 (N,), in the order of `load(dataset)`.
+    """Human labels of the training rows.
 
-    noise is human for noisy_ag_news and, made, for headlines; aggre, rand1, rand2, rand3 or worse for cifar10; fine for
-    cifar100. The official files of CIFAR-N are opened without running anything that they contain, and refused if they
-    are damaged, of another length, or in another order than the images. CIFAR-N (Wei et al. 2022) may be used for
-    non-commercial purposes only (CC BY-NC 4.0).
+    The official files of CIFAR-N (Wei et al. 2022) may be used for non-commercial purposes only (CC BY-NC 4.0). They
+    are opened without running anything that they contain.
+
+    Args:
+        dataset: noisy_ag_news, cifar10, cifar100, or headlines, whose labels are made like human ones.
+        noise: human for texts; aggre, rand1, rand2, rand3 or worse for cifar10; fine for cifar100.
+
+    Returns:
+        int64 (N,), in the order of `load(dataset)`.
+
+    Raises:
+        ValueError: The pair is unknown, or a file is missing, damaged, of another length or order than the images.
     """
     if (dataset, noise) == ("noisy_ag_news", "human"):
         load(dataset)  # says what is missing
