@@ -24,15 +24,16 @@ from multiprocessing import get_context
 
 import torch
 
-from nls import experiments, gls_loss, metrics, mlps, models, sweep
-from nls.runs import INIT, stream
+from nls import gls_loss
+from nls.lab import metrics, models, problems, sweep, tables
+from nls.lab.runs import INIT, Run, stream
 
 GOAL = 10
 
 
-def alone(run: experiments.Run) -> dict:
+def alone(run: Run) -> dict:
     """Train one network the usual way and measure what its record holds; and the seconds it took."""
-    problem = mlps.problem([run])
+    problem = problems.tabular_problem([run])
     started = time.perf_counter()
     torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
     net = models.mlp(problem.x.shape[1], (run.recipe.width, run.recipe.width), problem.num_classes)
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--sample", type=int, default=44, help="networks to train one at a time; 0 is all")
     args = parser.parse_args()
-    runs = experiments.table_runs("table1", "paper", range(args.seeds))
+    runs = tables.table_runs("table1", "paper", range(args.seeds))
     chosen = random.Random(0).sample(runs, args.sample) if args.sample else runs
 
     workers = os.cpu_count() or 1

@@ -18,8 +18,8 @@ from scipy.stats import binomtest, kstest, norm
 from torchvision.datasets import CIFAR10
 from typer.testing import CliRunner
 
-from nls import cli, data
-from nls.data import (
+from nls.lab import data
+from nls.lab.data import (
     SOURCES,
     TWONORM_BAYES_ACCURACY,
     Raw,
@@ -33,6 +33,7 @@ from nls.data import (
     twonorm_posterior,
     twonorm_sample,
 )
+from nls.repro import cli
 
 NAMES = ["splice", "twonorm", "plane", "digits"]
 
