@@ -1,10 +1,13 @@
 """The runs of each table, and what a seed reaches."""
 
 import dataclasses
+import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nls.lab import problems, tables
@@ -33,6 +36,23 @@ def test_every_run_has_its_own_config_and_smoke_differs(table):
     assert {r.regime for r in smoke} == {"smoke"}
     if table in ("table1", "tuning", "two_dimensions", "connections"):  # `quick` is a slice of images, and real text
         assert table_runs(table, "quick", seeds) == table_runs(table, "small", seeds) == paper
+
+
+FROZEN = pd.read_csv(Path(__file__).parent / "configs.csv")
+
+
+@pytest.mark.parametrize(("table", "profile", "number", "digest"), FROZEN.itertuples(index=False, name=None))
+def test_no_config_has_changed(table, profile, number, digest):
+    """A record belongs to its config: where one changes by mistake, hours of training are lost.
+
+    To change a recipe on purpose, or to add runs, write the new digests (`digest_of`) into the file.
+    """
+    configs = sorted(r.config for r in table_runs(table, profile, SEEDS.get(table, range(20))))
+    assert (len(configs), digest_of(configs)) == (number, digest)
+
+
+def digest_of(configs):
+    return hashlib.sha256(" ".join(configs).encode()).hexdigest()[:16]
 
 
 def test_tuning_seeds_are_used_nowhere_else():

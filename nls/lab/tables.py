@@ -112,13 +112,7 @@ IMAGE_RECIPES = {
     "medium": ImageRecipe(
         network="whitened_cnn",
         warmup=FadingStage(
-            (0.25,) * 4 + (0.1,) + (0.02,) * 6 + (0.004,),
-            None,
-            0.9,
-            True,
-            weight_decay=5e-4,
-            batch_size=256,
-            augmented=7,
+            (0.25,) * 4 + (0.05,) * 2 + (0.01,) * 8, None, 0.9, True, weight_decay=5e-4, batch_size=256, augmented=4
         ),
         stage=Stage((4e-5,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4, augment=False),
     ),
