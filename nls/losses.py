@@ -1,7 +1,7 @@
 """Losses for learning with noisy labels: generalised label smoothing (GLS) and the losses that it is compared with.
 
 The paper is "To Smooth or Not? When Label Smoothing Meets Noisy Labels" (Wei et al., ICML 2022). Everything here takes
-raw logits ``z``, works in natural logarithms (nats) and shares three conventions:
+raw logits ``z``, works in natural logarithms (nats) and shares these conventions:
 
 Shapes
     As in :func:`torch.nn.functional.cross_entropy`: logits ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)`` with class
@@ -10,23 +10,41 @@ Shapes
 Precision
     float32 and float64 logits give a loss of their own type. float16 and bfloat16 logits are computed in, and return,
     float32 (torch's cross entropy returns the half type); their gradient has the logits' type.
+Masked classes
+    A logit of -inf has the loss +inf, but a term whose weight is exactly 0 counts 0. This is the one place where
+    torch's cross entropy differs: to it 0 * inf is NaN.
 Checks
-    Types, shapes and scalar arguments are checked always, with a ``TypeError`` or a ``ValueError`` that names the
-    argument. Values inside tensors (label range, NaN rates, a singular T) are checked only in eager calls on CPU
-    tensors: anywhere else the check would break ``torch.compile(fullgraph=True)`` or ``torch.func``, or would make the
-    host wait for the GPU.
+    Types, shapes and scalar arguments are checked always. Values inside tensors (label range, NaN rates, a singular T)
+    are looked at only in plain eager calls on CPU tensors: anywhere else a look would break ``torch.compile``,
+    ``torch.func``, ``torch.jit.trace`` and the like, or make the host wait for the GPU. There a label out of range ends
+    as in torch's cross entropy, and a singular T in a loss of NaN.
 
-All functions support ``torch.func`` transforms, ``torch.compile(fullgraph=True)`` and, in eager mode, double backward.
+All functions support ``torch.func`` transforms, ``torch.compile(fullgraph=True)``, ``torch.jit.trace`` and, in eager
+mode, double backward. Each raises ``TypeError`` for an argument of the wrong type and ``ValueError`` for a wrong shape
+or value; the message begins with the argument's name.
 """
 
 import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from .checks import (
+    check_alpha,
+    check_index,
+    check_invertible,
+    check_logits,
+    check_options,
+    check_rate_of,
+    check_smooth_rate,
+    check_soft_target,
+    check_transition_tensor,
+    check_weight,
+    readable,
+)
 
 __all__ = [
     "GLSLoss",
@@ -37,10 +55,6 @@ __all__ = [
     "gls_loss",
     "peer_loss",
 ]
-
-# Past this condition number, a matrix that was ever stored in float32 cannot be told from a singular one.
-_MAX_CONDITION = 1 / torch.finfo(torch.float32).eps
-_ROW_SUM_TOLERANCE = 1e-5
 
 
 def gls_loss(
@@ -69,7 +83,7 @@ def gls_loss(
             as in torch, not checked to sum to one.
         smooth_rate: r, a number, or a tensor that broadcasts to the shape of the class indices (for floating-point
             targets: to their shape without the class dimension), to give each example its own rate. A tensor that
-            requires grad receives its gradient. A tensor also spares ``torch.compile`` a new graph when r changes.
+            requires grad receives its gradient.
         weight: ``(K,)`` class weights, which multiply the terms of both the label and the uniform part, as in torch.
             No gradient flows to them.
         ignore_index: examples with this class index give zero loss and leave the mean. Not for floating-point targets.
@@ -86,13 +100,32 @@ def gls_loss(
         >>> gls_loss(torch.tensor([[0.2, 0.6, 0.2]]).log(), torch.tensor([1]), -0.3)
         tensor(0.2911)
     """
-    return _gls_loss(logits, target, smooth_rate, weight, ignore_index, reduction)
+    if isinstance(target, Tensor) and target.is_floating_point():
+        return _gls_loss_soft(logits, target, smooth_rate, weight, ignore_index, reduction)
+    logits, index, keep, weight, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
+    rate = check_rate_of(smooth_rate, index.shape, logits)
+    if isinstance(rate, Tensor) or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
+        # Autograd finds the gradient of the rate, and both tracers know the rules of plain functions only.
+        loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
+    elif torch.compiler.is_compiling():
+        loss, _ = _FusedNLL.apply(logits, index, rate, weight, factor, dim)
+    else:
+        loss = _SmoothedNLL.apply(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
+    return _reduce(loss, keep, factor, reduction)
 
 
 class GLSLoss(nn.Module):
     """Module form of :func:`gls_loss`; the arguments have the same meaning.
 
-    ``weight`` and a tensor ``smooth_rate`` become buffers: they follow ``.to(device)`` and are saved in the state dict.
+    ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
+    registered as such, to be learned. Any other tensor, ``weight`` too, is copied into a buffer: it follows
+    ``.to(device)`` and is saved in the state dict.
+
+    Args:
+        smooth_rate, weight, ignore_index, reduction: as in :func:`gls_loss`.
+
+    Raises:
+        TypeError, ValueError: as :func:`gls_loss`; also for a tensor that requires grad but is no ``nn.Parameter``.
 
     Example:
         >>> criterion = GLSLoss(-2.0)
@@ -100,6 +133,7 @@ class GLSLoss(nn.Module):
         tensor(1.3863)
     """
 
+    smooth_rate: float | Tensor
     weight: Tensor | None
 
     def __init__(
@@ -111,20 +145,31 @@ class GLSLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        smooth_rate = _check_rate(smooth_rate)
-        if isinstance(smooth_rate, Tensor):
-            self.register_buffer("smooth_rate", smooth_rate)
-        else:
-            self.smooth_rate = smooth_rate
-        if weight is not None:
-            _check_weight(weight, None)
-        _check_ignore_index(ignore_index)
-        _check_reduction(reduction)
-        self.register_buffer("weight", weight)
+        check_options(ignore_index, reduction)
+        self.smooth_rate = smooth_rate
+        self.register_buffer("weight", None if weight is None else check_weight(weight).clone())
         self.ignore_index = ignore_index
         self.reduction = reduction
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "smooth_rate":
+            return super().__setattr__(name, value)
+        value = check_smooth_rate(value)
+        parameter = isinstance(value, nn.Parameter)
+        if isinstance(value, Tensor) and value.requires_grad and not parameter:
+            raise ValueError("smooth_rate: expected an nn.Parameter or a tensor that does not require grad")
+        # nn.Module keeps parameters, buffers and numbers apart and refuses a name that another kind holds.
+        for kind in (self._parameters, self._buffers, self.__dict__):
+            kind.pop(name, None)
+        if parameter:
+            self.register_parameter(name, value)
+        elif isinstance(value, Tensor):
+            self.register_buffer(name, value.clone())
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of these logits and targets, as :func:`gls_loss` takes them."""
         return gls_loss(
             logits,
             target,
@@ -137,7 +182,7 @@ class GLSLoss(nn.Module):
     def extra_repr(self) -> str:
         rate = self.smooth_rate
         if isinstance(rate, Tensor):
-            rate = f"tensor{tuple(rate.shape)}" if rate.dim() else rate.item()
+            rate = f"tensor{tuple(rate.shape)}" if rate.dim() or rate.is_meta else rate.item()
         weight = "" if self.weight is None else f", weight=tensor{tuple(self.weight.shape)}"
         return f"smooth_rate={rate}{weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
@@ -166,14 +211,19 @@ def backward_correction(
         ignore_index: examples with this class index give zero loss and leave the mean.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the sum of ``weight[target]``.
 
+    Returns:
+        The loss in nats, which may be negative.
+
     Raises:
-        TypeError, ValueError: as above; also when T is not row-stochastic, or singular (condition number above 8e6).
+        TypeError, ValueError: the argument is named; also when T is not row-stochastic, or singular (condition number
+            above 8e6).
     """
-    logits, index, keep, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
-    inverse = _invert(_check_transition(T, logits.shape[dim], logits)).to(logits)
+    logits, index, keep, _, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
+    inverse = check_invertible(check_transition_tensor(T, logits.shape[dim], logits)).to(logits)
     # A soft label like any other: the row of T^{-1} that belongs to the noisy label.
     corrected = F.embedding(index, inverse).movedim(-1, dim)
-    return _reduce(F.cross_entropy(logits, corrected, reduction="none"), keep, factor, reduction)
+    loss = -_times(F.log_softmax(logits, dim), corrected).sum(dim)
+    return _reduce(_weighted(loss, factor), keep, factor, reduction)
 
 
 def forward_correction(
@@ -195,11 +245,14 @@ def forward_correction(
         T: ``(K, K)``, row-stochastic, ``T[i, j] = P(noisy = j | clean = i)``, NumPy or torch; it may be singular.
             A tensor that requires grad receives its gradient.
 
+    Returns:
+        The loss in nats.
+
     Raises:
         TypeError, ValueError: the argument is named, with what came and what was expected.
     """
-    logits, index, keep, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
-    T = _check_transition(T, logits.shape[dim], logits).to(logits)
+    logits, index, keep, _, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
+    T = check_transition_tensor(T, logits.shape[dim], logits).to(logits)
     # log 0 = -inf would make NaN gradients. This floor adds exp(floor) = 0 to the sum and leaves room to add log p.
     floor = torch.finfo(T.dtype).min / 4
     possible = T > 0
@@ -208,7 +261,8 @@ def forward_correction(
     # Without its maximum the sum has a small logarithm, which keeps the digits that its gradient needs.
     top = joint.detach().amax(dim, keepdim=True)
     loss = -(top.squeeze(dim) + torch.logsumexp(joint - top, dim))
-    return _reduce(loss.masked_fill(loss > -floor / 2, math.inf), keep, factor, reduction)
+    loss = loss.masked_fill(loss > -floor / 2, math.inf)
+    return _reduce(_weighted(loss, factor), keep, factor, reduction)
 
 
 def complementary_loss(
@@ -225,18 +279,21 @@ def complementary_loss(
     It is K / (K - 1) times the limit of ``gls_loss / (1 - r)``; in the binary case, ``l(f, y) - l(f, 1 - y)``.
 
     Args:
-        logits, target, weight, ignore_index, reduction: as in :func:`backward_correction`.
+        logits, target, weight, ignore_index, reduction: as in :func:`backward_correction`. K is at least 2.
+
+    Returns:
+        The loss in nats, which may be negative.
 
     Raises:
         TypeError, ValueError: the argument is named, with what came and what was expected.
     """
-    logits, index, keep, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
+    logits, index, keep, _, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
     K = logits.shape[dim]
     if K < 2:
         raise ValueError(f"logits: expected at least two classes, since the loss compares them, got K = {K}")
     # Subtracting first keeps a common offset of the logits from costing digits.
-    others = (logits - logits.gather(dim, index.unsqueeze(dim))).sum(dim) / (K - 1)
-    return _reduce(others, keep, factor, reduction)
+    loss = (logits - logits.gather(dim, index.unsqueeze(dim))).sum(dim) / (K - 1)
+    return _reduce(_weighted(loss, factor), keep, factor, reduction)
 
 
 def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor, alpha: float = 1.0) -> Tensor:
@@ -252,17 +309,13 @@ def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: 
         alpha: any finite real number.
 
     Returns:
-        A scalar: both terms are means over their examples. It may be negative.
+        A scalar in nats: both terms are means over their examples. It may be negative.
 
     Raises:
         TypeError, ValueError: the argument is named, with what came and what was expected.
     """
-    if isinstance(alpha, bool) or not isinstance(alpha, Real):
-        raise TypeError(f"alpha: expected a real number, got {_describe(alpha)}")
-    if not math.isfinite(alpha):
-        raise ValueError(f"alpha: expected a finite number, got {alpha}")
-    picked = _log_prob(logits, target)
-    peer = _log_prob(peer_logits, peer_target, "peer_logits", "peer_target", logits)
+    check_alpha(alpha)
+    picked, peer = _log_probs(logits, target, peer_logits, peer_target)
     return alpha * peer.mean() - picked.mean()
 
 
@@ -302,60 +355,33 @@ def f_divergence_loss(
     if not isinstance(divergence, str) or divergence not in _DIVERGENCES:
         raise ValueError(f"divergence: expected one of {', '.join(_DIVERGENCES)}, got {divergence!r}")
     activation, conjugate = _DIVERGENCES[divergence]
-    v = _log_prob(logits, target).exp()
-    peer = _log_prob(peer_logits, peer_target, "peer_logits", "peer_target", logits).exp()
-    return conjugate(peer).mean() - activation(v).mean()
+    picked, peer = _log_probs(logits, target, peer_logits, peer_target)
+    return conjugate(peer.exp()).mean() - activation(picked.exp()).mean()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Generalised label smoothing
 
 
-def _gls_loss(
-    logits: Tensor, target: Tensor, rate: float | Tensor, weight: Tensor | None, ignore_index: int, reduction: str
-) -> Tensor:
-    if isinstance(target, Tensor) and target.is_floating_point():
-        return _gls_loss_soft(logits, target, rate, weight, ignore_index, reduction)
-    logits, index, keep, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
-    rate = _check_rate(rate, index.shape, logits)
-    if weight is not None:
-        weight = weight.to(logits)
-    if isinstance(rate, Tensor) or torch._C._are_functorch_transforms_active():
-        # torch.func knows the rules of these, and autograd finds the gradient of the rate.
-        loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
-    elif torch.compiler.is_compiling():
-        loss, _ = _FusedNLL.apply(logits, index, rate, weight, factor, dim)
-    else:
-        loss = _SmoothedNLL.apply(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
-    return _reduce(loss, keep, factor, reduction, weighted=True)
-
-
 def _gls_loss_soft(
     logits: Tensor, target: Tensor, rate: float | Tensor, weight: Tensor | None, ignore_index: int, reduction: str
 ) -> Tensor:
-    """GLS of floating-point targets of the logits' shape: smooth them, and let torch do the rest."""
-    logits = _check_logits(logits)
-    _check_reduction(reduction)
-    _check_ignore_index(ignore_index)
-    if target.shape != logits.shape:
-        raise ValueError(
-            f"target: floating-point targets need the shape of logits, {tuple(logits.shape)}, got "
-            f"{tuple(target.shape)}; class indices need dtype int64"
-        )
-    _check_device("target", target, logits)
-    if ignore_index >= 0:
-        raise ValueError(f"ignore_index: not supported with floating-point targets, got {ignore_index}")
-    dim = min(1, logits.dim() - 1)
+    """GLS of floating-point targets: smooth them, then compute as torch does, to the bit."""
+    logits, dim = check_logits(logits)
+    check_options(ignore_index, reduction)
+    target = check_soft_target(target, logits, ignore_index)
     K = logits.shape[dim]
-    if weight is not None:
-        weight = _check_weight(weight, K, logits).to(logits)
-    rate = _check_rate(rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
-    target = target.to(logits.dtype)
+    rate = check_rate_of(rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
     if isinstance(rate, Tensor):
         rate = rate.unsqueeze(dim)
     if isinstance(rate, Tensor) or rate != 0:
         target = (1 - rate) * target + rate / K
-    return F.cross_entropy(logits, target, weight=weight, reduction=reduction)
+    terms = _times(F.log_softmax(logits, dim), target)
+    if weight is not None:
+        terms = _times(terms, _along(check_weight(weight, K, logits), logits, dim))
+    if reduction == "none":
+        return -terms.sum(dim)
+    return -terms.sum() if reduction == "sum" else -terms.sum() / (terms.numel() // K)
 
 
 def _smoothed_nll(
@@ -363,17 +389,15 @@ def _smoothed_nll(
 ) -> Tensor:
     """``-(1 - r) log p_y - r mean_j log p_j`` per example, each term times its class weight."""
     # nll_loss instead of gather: the compiler turns its backward into a comparison that it can fuse.
-    label = F.nll_loss(log_p, index, reduction="none")
-    if factor is not None:
-        label = label * factor
+    label = _weighted(F.nll_loss(log_p, index, reduction="none"), factor)
     if not isinstance(rate, Tensor) and rate == 0:
         return label  # not 0 * mean: a masked class has log p = -inf, and cross entropy must stay finite
     if weight is None:
         uniform = -log_p.mean(dim)
     else:
-        uniform = -(log_p * _along(weight, log_p, dim)).sum(dim) / log_p.shape[dim]
+        uniform = -_times(log_p, _along(weight, log_p, dim)).sum(dim) / log_p.shape[dim]
     if isinstance(rate, Tensor):
-        uniform = uniform.masked_fill((rate == 0) & uniform.isinf(), 0)  # the same, where the rate is 0
+        return (1 - rate) * label + _times(uniform, rate)
     return (1 - rate) * label + rate * uniform
 
 
@@ -452,59 +476,54 @@ class _FusedNLL(torch.autograd.Function):
 
 
 def _prepare(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, int]:
-    """Check the arguments; return logits (at least float32), index, keep, factor and the class dimension.
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, int]:
+    """Check the arguments; return logits (at least float32), index, keep, weight, factor and the class dimension.
 
     ``index`` holds the target with 0 in place of ignored labels, ``keep`` is False there (None: nothing is ignored),
     ``factor`` is ``weight[target]``, zero there (None: no weight).
     """
-    logits = _check_logits(logits)
-    _check_reduction(reduction)
-    _check_ignore_index(ignore_index)
-    dim = min(1, logits.dim() - 1)
-    K = logits.shape[dim]
-    index = _check_index(target, logits, dim)
-    keep = None
-    if _ignores(index, K, ignore_index):
-        keep = index != ignore_index
-        index = index.where(keep, 0)
+    logits, dim = check_logits(logits)
+    check_options(ignore_index, reduction)
+    index, keep = check_index(target, logits, dim, ignore_index)
     factor = None
     if weight is not None:
-        factor = _check_weight(weight, K, logits).to(logits)[index]
+        weight = check_weight(weight, logits.shape[dim], logits)
+        # Not weight[index]: for logits (K,) that reads the label's value, which transforms and compilers cannot.
+        factor = weight.gather(0, index.flatten()).view_as(index)
         if keep is not None:
             factor = factor.where(keep, 0)
-    return logits, index, keep, factor, dim
+    return logits, index, keep, weight, factor, dim
 
 
-def _log_prob(
-    logits: Tensor,
-    target: Tensor,
-    logits_name: str = "logits",
-    target_name: str = "target",
-    like: Tensor | None = None,
-) -> Tensor:
-    """Log-probability of the label; with ``like``, the logits whose number of classes these must have."""
-    logits = _check_logits(logits, logits_name)
-    dim = min(1, logits.dim() - 1)
-    K = logits.shape[dim]
-    if like is not None and K != like.shape[min(1, like.dim() - 1)]:
-        raise ValueError(
-            f"{logits_name}: expected as many classes as logits of shape {tuple(like.shape)}, got {tuple(logits.shape)}"
-        )
-    index = _check_index(target, logits, dim, target_name, logits_name)
-    _ignores(index, K, None, target_name)
-    return -F.nll_loss(F.log_softmax(logits, dim), index, reduction="none")
+def _log_probs(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the labels and of the peers' labels."""
+    classes, picked = [], []
+    for z, y, prefix in ((logits, target, ""), (peer_logits, peer_target, "peer_")):
+        checked, dim = check_logits(z, prefix + "logits")
+        classes.append(checked.shape[dim])
+        if classes[-1] != classes[0]:
+            raise ValueError(
+                f"peer_logits: expected as many classes as logits of shape {tuple(logits.shape)}, got {tuple(z.shape)}"
+            )
+        index, _ = check_index(y, checked, dim, None, prefix + "target", prefix + "logits")
+        picked.append(-F.nll_loss(F.log_softmax(checked, dim), index, reduction="none"))
+    return picked[0], picked[1]
 
 
-def _reduce(loss: Tensor, keep: Tensor | None, factor: Tensor | None, reduction: str, weighted: bool = False) -> Tensor:
-    """Apply class weights (unless the loss has them already), ignored labels and the reduction."""
-    if factor is not None and not weighted:
-        loss = loss * factor
+def _times(values: Tensor, factor: Tensor) -> Tensor:
+    """``values * factor``, but 0 where the factor is exactly 0, be the value infinite: the term of a masked class."""
+    if readable(values) and not values.detach().isinf().any():
+        return values * factor  # spares the copy
+    return values.masked_fill((factor == 0) & values.isinf(), 0) * factor
+
+
+def _weighted(loss: Tensor, factor: Tensor | None) -> Tensor:
+    return loss if factor is None else _times(loss, factor)
+
+
+def _reduce(loss: Tensor, keep: Tensor | None, factor: Tensor | None, reduction: str) -> Tensor:
+    """Leave out ignored labels and reduce. The loss has its class weights already; ``factor`` holds their share."""
     if keep is not None:
         loss = loss.where(keep, 0)
     if reduction == "none":
@@ -519,169 +538,3 @@ def _reduce(loss: Tensor, keep: Tensor | None, factor: Tensor | None, reduction:
 def _along(weight: Tensor, like: Tensor, dim: int) -> Tensor:
     """View class weights (K,) so that they broadcast along the class dimension of ``like``."""
     return weight.view(-1, *[1] * (like.dim() - dim - 1))
-
-
-def _in_graph() -> bool:
-    """Whether torch.compile or a torch.func transform is tracing, where values of tensors cannot be looked at."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-
-
-def _readable(tensor: Tensor) -> bool:
-    """Whether a check of values is possible and costs no synchronisation."""
-    return tensor.device.type == "cpu" and not _in_graph()
-
-
-def _describe(value: object) -> str:
-    return f"{value!r} of type {type(value).__name__}"
-
-
-def _check_logits(logits: Tensor, name: str = "logits") -> Tensor:
-    """Return the logits in the type to compute in: float32 for half precision."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(logits).__name__}")
-    if not logits.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point dtype, got {logits.dtype}")
-    if logits.dim() == 0 or logits.shape[min(1, logits.dim() - 1)] == 0:
-        raise ValueError(
-            f"{name}: expected shape (K,), (N, K) or (N, K, d1, ...) with K >= 1, got {tuple(logits.shape)}"
-        )
-    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-
-
-def _check_index(target: Tensor, logits: Tensor, dim: int, name: str = "target", logits_name: str = "logits") -> Tensor:
-    """Return the class indices as int64."""
-    if not isinstance(target, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(target).__name__}; convert with torch.as_tensor")
-    if target.dtype not in (torch.int64, torch.uint8):
-        raise TypeError(f"{name}: expected class indices of dtype int64 or uint8, got {target.dtype}; use .long()")
-    expected = logits.shape[:dim] + logits.shape[dim + 1 :]
-    if target.shape != expected:
-        raise ValueError(
-            f"{name}: expected class indices of shape {tuple(expected)} for {logits_name} of shape "
-            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
-        )
-    _check_device(name, target, logits)
-    return target.long()
-
-
-def _ignores(index: Tensor, K: int, ignore_index: int | None, name: str = "target") -> bool:
-    """Check the range of the labels; return whether any may be ignored (None: the loss ignores no index)."""
-    if not _readable(index):
-        return ignore_index is not None
-    if index.numel() == 0:
-        return False
-    low, high = (int(bound) for bound in index.aminmax())
-    if 0 <= low and high < K:
-        return ignore_index is not None and low <= ignore_index <= high
-    outside = (index < 0) | (index >= K)
-    if ignore_index is not None:
-        outside &= index != ignore_index
-    if outside.any():
-        also = "" if ignore_index is None else f" or ignore_index = {ignore_index}"
-        raise ValueError(f"{name}: expected class indices in 0 ... {K - 1}{also}, got {int(index[outside][0])}")
-    return True
-
-
-def _check_device(name: str, tensor: Tensor, logits: Tensor) -> None:
-    if tensor.device != logits.device:
-        raise ValueError(f"{name}: expected on the device of logits, {logits.device}, got {tensor.device}")
-
-
-def _check_rate(rate: float | Tensor, shape: torch.Size | None = None, logits: Tensor | None = None) -> float | Tensor:
-    """Return a float, or a tensor expanded to ``shape``; without a shape check what can be checked without logits."""
-    wanted = "expected a real number r <= 1, or a tensor of them"
-    if isinstance(rate, Tensor):
-        if rate.dtype == torch.bool or rate.is_complex():
-            raise TypeError(f"smooth_rate: {wanted}, got a tensor of dtype {rate.dtype}")
-        if _readable(rate):
-            bad = ~(rate.isfinite() & (rate <= 1))
-            if bad.any():
-                raise ValueError(f"smooth_rate: {wanted}, got {rate[bad][0].item()} in it")
-        if shape is None or logits is None:
-            return rate
-        if rate.dim():
-            _check_device("smooth_rate", rate, logits)
-            missing = len(shape) - rate.dim()
-            if missing < 0 or any(a not in (1, b) for a, b in zip(rate.shape, shape[missing:], strict=True)):
-                raise ValueError(
-                    f"smooth_rate: expected a tensor that broadcasts to the class indices' shape {tuple(shape)}, got "
-                    f"shape {tuple(rate.shape)}"
-                )
-        return rate.to(logits).expand(shape)
-    if isinstance(rate, bool | np.bool_) or not isinstance(rate, Real):
-        raise TypeError(f"smooth_rate: {wanted}, got {_describe(rate)}")
-    if rate == -math.inf:
-        raise ValueError("smooth_rate: expected a finite number, got -inf; the limit is complementary_loss")
-    if not rate <= 1:  # also true of NaN
-        raise ValueError(f"smooth_rate: {wanted}, got {rate}")
-    return float(rate)
-
-
-def _check_weight(weight: Tensor, K: int | None, logits: Tensor | None = None) -> Tensor:
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"weight: expected a torch.Tensor of shape (K,), got {type(weight).__name__}")
-    if not weight.is_floating_point():
-        raise TypeError(f"weight: expected a floating-point dtype, got {weight.dtype}")
-    if weight.dim() != 1 or (K is not None and len(weight) != K):
-        expected = "(K,)" if K is None else f"({K},)"
-        raise ValueError(f"weight: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
-    if weight.requires_grad:
-        raise ValueError("weight: expected a tensor that does not require grad, since none flows to it; use .detach()")
-    if logits is not None:
-        _check_device("weight", weight, logits)
-    return weight
-
-
-def _check_ignore_index(ignore_index: int) -> None:
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise TypeError(f"ignore_index: expected an int, got {_describe(ignore_index)}")
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
-
-
-def _check_transition(T: Tensor | np.ndarray, K: int, logits: Tensor) -> Tensor:
-    """Return T as a tensor, still of its own type and device."""
-    if isinstance(T, np.ndarray):
-        try:
-            T = torch.from_numpy(np.array(T))  # a copy: read-only arrays and negative strides are fine
-        except TypeError as error:
-            raise TypeError(f"T: expected real numbers, got an array of dtype {T.dtype}") from error
-    if not isinstance(T, Tensor):
-        raise TypeError(f"T: expected a torch.Tensor or a NumPy array, got {type(T).__name__}")
-    if T.dtype == torch.bool or T.is_complex():
-        raise TypeError(f"T: expected real numbers, got a tensor of dtype {T.dtype}")
-    if T.dim() != 2 or T.shape[0] != T.shape[1]:
-        raise ValueError(f"T: expected a square matrix, got shape {tuple(T.shape)}")
-    if len(T) != K:
-        raise ValueError(
-            f"T: expected shape ({K}, {K}) for logits of {K} classes, shape {tuple(logits.shape)}, got {tuple(T.shape)}"
-        )
-    if _readable(T):
-        entries = T.detach().double()
-        rows = entries.sum(1)
-        if not entries.isfinite().all() or entries.min() < -_ROW_SUM_TOLERANCE:
-            worst = entries[~(entries >= -_ROW_SUM_TOLERANCE) | entries.isinf()][0].item()
-            raise ValueError(f"T: expected probabilities, T[i, j] = P(noisy = j | clean = i), got an entry {worst}")
-        if ((rows - 1).abs() > _ROW_SUM_TOLERANCE).any():
-            i = int((rows - 1).abs().argmax())
-            hint = "; its columns do, transpose it" if (entries.sum(0) - 1).abs().max() < _ROW_SUM_TOLERANCE else ""
-            raise ValueError(f"T: expected rows that sum to 1, got {rows[i].item():.6g} in row {i}{hint}")
-    return T
-
-
-def _invert(T: Tensor) -> Tensor:
-    """Inverse in float64. A row-stochastic T has infinity norm 1, so the inverse's norm is the condition number."""
-    inverse, info = torch.linalg.inv_ex(T.double())
-    if _readable(T):
-        condition = inverse.detach().abs().sum(1).max().item()
-        if info.item() != 0 or not condition <= _MAX_CONDITION:
-            condition = math.inf if info.item() != 0 else condition
-            raise ValueError(
-                f"T: expected an invertible matrix, got condition number {condition:.3g} (at most "
-                f"{_MAX_CONDITION:.2g}): labels that carry no information about a class cannot be corrected backward; "
-                "forward_correction needs no inverse"
-            )
-    return inverse

@@ -5,12 +5,11 @@ A noise rate is the probability that a label changes (exclusive flips), unless a
 """
 
 from collections.abc import Iterable
-from numbers import Real
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
-from .theory import check_integer
+from .checks import as_numpy, check_integer, check_labels, check_rate, check_rows, check_seed
+from .checks import check_transition as check_transition
 
 # CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
 # The official repository's swaps, both ways: every class is noisy and the overall rate is the noise rate.
@@ -84,7 +83,7 @@ def instance_dependent(x, labels, num_classes: int, noise_rate: float, seed: int
     labels = check_labels("labels", labels, K)
     eps = check_rate("noise_rate", noise_rate)
     rng = np.random.default_rng(check_seed(seed))
-    x = _numpy("x", x)
+    x = as_numpy("x", x)
     if x.dtype.kind not in "iuf":
         raise TypeError(f"x: expected real numbers, got dtype {x.dtype}")
     if x.ndim < 2 or len(x) != len(labels):
@@ -92,6 +91,8 @@ def instance_dependent(x, labels, num_classes: int, noise_rate: float, seed: int
     x = x.reshape(len(x), -1).astype(np.float64)
     if not np.isfinite(x).all():
         raise ValueError("x: expected finite values, got NaN or infinity")
+
+    from scipy.special import ndtr, ndtri  # here, so that `import nls` need not wait for SciPy
 
     width = min(eps, 1 - eps) / 0.1
     q = eps + 0.1 * ndtri(rng.uniform(ndtr(-width), ndtr(width), len(labels)))
@@ -124,7 +125,7 @@ def corrupt(labels, T, seed: int, mode: str = "iid") -> np.ndarray:
     rng = np.random.default_rng(check_seed(seed))
     if mode not in ("iid", "exact"):
         raise ValueError(f"mode: expected 'iid' or 'exact', got {mode!r}")
-    T = _check_rows("T", T)
+    T = check_rows("T", T)
     K = T.shape[1]
     labels = check_labels("labels", labels, K)
     per_class = len(T) == K
@@ -177,7 +178,7 @@ def estimate_transition(probs, *, filter_outliers: bool = False) -> np.ndarray:
     first row); each class is filtered by itself, while the original code wrote its zeros into the predictions that
     later classes read. Probabilities as NumPy or torch, not logits.
     """
-    probs = _check_rows("probs", probs, tolerance=1e-2)  # half precision sums are off by this much with 1,000 classes
+    probs = check_rows("probs", probs, tolerance=1e-2)  # half precision sums are off by this much with 1,000 classes
     if not isinstance(filter_outliers, (bool, np.bool_)):
         raise TypeError(f"filter_outliers: expected True or False, got {filter_outliers!r}")
     candidates = probs
@@ -185,68 +186,3 @@ def estimate_transition(probs, *, filter_outliers: bool = False) -> np.ndarray:
         candidates = np.where(probs < np.quantile(probs, 0.97, axis=0, method="higher"), probs, -1.0)
     T = probs[np.argmax(candidates, axis=0)]
     return T / T.sum(axis=1, keepdims=True)
-
-
-def check_transition(T, num_classes: int | None = None) -> np.ndarray:
-    """T as a float64 copy; ValueError or TypeError unless row-stochastic and square (K = `num_classes`, if given)."""
-    T = _check_rows("T", T)
-    K = len(T) if num_classes is None else check_integer("num_classes", num_classes, 2)
-    if T.shape != (K, K):
-        raise ValueError(f"T: expected shape ({K}, {K}), got {T.shape}")
-    return T
-
-
-def check_rate(name: str, value: float) -> float:
-    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number in [0, 1], got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
-    return float(value)
-
-
-def check_labels(name: str, labels, num_classes: int) -> np.ndarray:
-    """`labels` as int64 (N,); TypeError unless integers, ValueError unless 1-D, not empty, 0 ... num_classes - 1."""
-    labels = _numpy(name, labels)
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}")
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if outside.size:
-        raise ValueError(f"{name}: expected classes 0 to {num_classes - 1}, got {outside[0]}")
-    return labels.astype(np.int64)
-
-
-def check_seed(seed: int) -> int:
-    """`seed` as an int of at least 0; None and bool are refused, so that no draw is unrepeatable."""
-    return check_integer("seed", seed, 0)
-
-
-def _check_rows(name: str, rows, tolerance: float = 1e-5) -> np.ndarray:
-    """`rows` as a float64 copy (N, K); an error unless each row is a distribution over K of at least 2 classes."""
-    array = _numpy(name, rows)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] < 2:
-        raise ValueError(f"{name}: expected two dimensions, rows of at least 2 probabilities, got shape {array.shape}")
-    array = array.astype(np.float64)
-    if not array.min() >= -1e-9:  # also true of NaN; 1 − .9 − .1 is −3e-17
-        raise ValueError(f"{name}: expected probabilities of at least 0, got {array.min()}")
-    array = np.maximum(array, 0.0)
-    total = array.sum(axis=1)
-    worst = np.argmax(np.abs(total - 1))
-    if not abs(total[worst] - 1) <= tolerance:
-        raise ValueError(f"{name}: expected rows that sum to 1, got {total[worst]} in row {worst}")
-    return array
-
-
-def _numpy(name: str, value) -> np.ndarray:
-    """`value` as an array, torch tensors on any device and of any float type included."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.double().numpy() if value.is_floating_point() else value.numpy()
-    try:
-        return np.asarray(value)
-    except ValueError as error:  # rows of unequal length
-        raise ValueError(f"{name}: expected an array, got rows of unequal length") from error

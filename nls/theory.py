@@ -5,9 +5,9 @@ that would be best on clean labels. All of it concerns the population risk. Argu
 broadcast; numbers give a number, arrays an array.
 """
 
-from numbers import Integral
-
 import numpy as np
+
+from .checks import check_integer as check_integer
 
 MARGIN = 1e-12  # closer than this to a threshold counts as on it, since thresholds such as 9/10 carry rounding errors
 
@@ -96,15 +96,6 @@ def minimiser_exists(smooth_rate, posterior_min, num_classes):
     r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
     limit = r_limit(posterior_min, num_classes)
     return _out(r >= limit - MARGIN * np.maximum(1, np.abs(r)))
-
-
-def check_integer(name, value, least):
-    """`value` as an int; TypeError unless it is an integer (bool is not), ValueError below `least`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected an integer of at least {least}, got {value!r} of {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
-    return int(value)
 
 
 def _check(noise_rate, num_classes, r_star):

@@ -1,0 +1,322 @@
+"""Checks of arguments, shared by `losses`, `theory` and `noise`.
+
+A check returns its argument in the form to compute with, or raises an error that begins with the argument's name and
+says what was expected and what came: TypeError for a wrong kind of thing, ValueError for a wrong value of the right
+kind.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Past this condition number, a matrix that was ever stored in float32 cannot be told from a singular one.
+_MAX_CONDITION = 1 / torch.finfo(torch.float32).eps
+_ROW_SUM_TOLERANCE = 1e-5
+
+
+def _describe(value: object) -> str:
+    return f"{value!r} of type {type(value).__name__}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers
+
+
+def check_integer(name: str, value: int, least: int) -> int:
+    """`value` as an int; TypeError unless it is an integer (bool is not), ValueError below `least`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an integer of at least {least}, got {value!r} of {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
+    return int(value)
+
+
+def check_seed(seed: int) -> int:
+    """`seed` as an int of at least 0; None and bool are refused, so that no draw is unrepeatable."""
+    return check_integer("seed", seed, 0)
+
+
+def check_rate(name: str, value: float) -> float:
+    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number in [0, 1], got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
+    return float(value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# NumPy arrays, and what can be made into one
+
+
+def as_numpy(name: str, value: Any) -> np.ndarray:
+    """`value` as an array, torch tensors on any device and of any float type included."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.double().numpy() if value.is_floating_point() else value.numpy()
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of unequal length
+        raise ValueError(f"{name}: expected an array, got rows of unequal length") from error
+
+
+def check_labels(name: str, labels: Any, num_classes: int) -> np.ndarray:
+    """`labels` as int64 (N,); TypeError unless integers, ValueError unless 1-D, not empty, 0 ... num_classes - 1."""
+    labels = as_numpy(name, labels)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}")
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if outside.size:
+        raise ValueError(f"{name}: expected classes 0 to {num_classes - 1}, got {outside[0]}")
+    return labels.astype(np.int64)
+
+
+def check_rows(name: str, rows: Any, tolerance: float = _ROW_SUM_TOLERANCE) -> np.ndarray:
+    """`rows` as a float64 copy (N, K); an error unless each row is a distribution over at least 2 classes."""
+    array = as_numpy(name, rows)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] < 2:
+        raise ValueError(f"{name}: expected two dimensions, rows of at least 2 probabilities, got shape {array.shape}")
+    array = array.astype(np.float64)
+    if not array.min() >= -1e-9:  # also true of NaN; 1 − .9 − .1 is −3e-17
+        raise ValueError(f"{name}: expected probabilities of at least 0, got {array.min()}")
+    array = np.maximum(array, 0.0)
+    total = array.sum(axis=1)
+    worst = np.argmax(np.abs(total - 1))
+    if not abs(total[worst] - 1) <= tolerance:
+        raise ValueError(f"{name}: expected rows that sum to 1, got {total[worst]} in row {worst}")
+    return array
+
+
+def check_transition(T: Any, num_classes: int | None = None) -> np.ndarray:
+    """T as a float64 copy; ValueError or TypeError unless row-stochastic and square (K = `num_classes`, if given)."""
+    T = check_rows("T", T)
+    K = len(T) if num_classes is None else check_integer("num_classes", num_classes, 2)
+    if T.shape != (K, K):
+        raise ValueError(f"T: expected shape ({K}, {K}), got {T.shape}")
+    return T
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments of losses
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the values may be looked at: a plain CPU tensor that nothing traces, transforms or intercepts.
+
+    Elsewhere a look ends in an error, in a graph that is right for this one batch, or in a wait for the GPU.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in (Tensor, nn.Parameter)
+        and tensor.device.type == "cpu"
+        and not torch.jit.is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._len_torch_function_stack()
+    )
+
+
+def check_logits(logits: Tensor, name: str = "logits") -> tuple[Tensor, int]:
+    """The logits in the type to compute in (float32 for half precision), and their class dimension."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(logits).__name__}")
+    if not logits.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point dtype, got {logits.dtype}")
+    dim = min(1, logits.dim() - 1)
+    if dim < 0 or logits.shape[dim] == 0:
+        raise ValueError(
+            f"{name}: expected shape (K,), (N, K) or (N, K, d1, ...) with K >= 1, got {tuple(logits.shape)}"
+        )
+    return (logits if logits.dtype in (torch.float32, torch.float64) else logits.float()), dim
+
+
+def check_index(
+    target: Tensor,
+    logits: Tensor,
+    dim: int,
+    ignore_index: int | None,
+    name: str = "target",
+    logits_name: str = "logits",
+) -> tuple[Tensor, Tensor | None]:
+    """The class indices as int64, 0 in place of ignored ones, and where they count (None: everywhere).
+
+    `ignore_index` None: the loss ignores no index.
+    """
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(target).__name__}; convert with torch.as_tensor")
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise TypeError(f"{name}: expected class indices of dtype int64 or uint8, got {target.dtype}; use .long()")
+    expected = logits.shape[:dim] + logits.shape[dim + 1 :]
+    if target.shape != expected:
+        raise ValueError(
+            f"{name}: expected class indices of shape {tuple(expected)} for {logits_name} of shape "
+            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+        )
+    _check_device(name, target, logits)
+    index, K = target.long(), logits.shape[dim]
+    keep = index != ignore_index if _ignores(target, index, K, ignore_index, name) else None
+    if keep is not None:
+        index = index.where(keep, 0)
+    if ignore_index != -100 and not readable(target):
+        # nll_loss skips -100 unless told otherwise. K it refuses, as cross entropy refuses any label out of range.
+        index = index.where(index != -100, K)
+    return index, keep
+
+
+def _ignores(target: Tensor, index: Tensor, K: int, ignore_index: int | None, name: str) -> bool:
+    """Check the range of the labels; return whether any may be ignored."""
+    if not readable(target):
+        return ignore_index is not None
+    if index.numel() == 0:
+        return False
+    low, high = (int(bound) for bound in index.aminmax())
+    if 0 <= low and high < K:
+        return ignore_index is not None and low <= ignore_index <= high
+    outside = (index < 0) | (index >= K)
+    if ignore_index is not None:
+        outside &= index != ignore_index
+    if outside.any():
+        also = "" if ignore_index is None else f" or ignore_index = {ignore_index}"
+        raise ValueError(f"{name}: expected class indices in 0 ... {K - 1}{also}, got {int(index[outside][0])}")
+    return True
+
+
+def check_soft_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    """Floating-point targets in the logits' type."""
+    if target.shape != logits.shape:
+        raise ValueError(
+            f"target: floating-point targets need the shape of logits, {tuple(logits.shape)}, got "
+            f"{tuple(target.shape)}; class indices need dtype int64"
+        )
+    _check_device("target", target, logits)
+    if ignore_index >= 0:
+        raise ValueError(f"ignore_index: not supported with floating-point targets, got {ignore_index}")
+    return target.to(logits.dtype)
+
+
+def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
+    """The rate as a float or a tensor: what can be checked without logits."""
+    wanted = "expected a real number r <= 1, or a tensor of them"
+    if isinstance(rate, Tensor):
+        if rate.dtype == torch.bool or rate.is_complex():
+            raise TypeError(f"smooth_rate: {wanted}, got a tensor of dtype {rate.dtype}")
+        if readable(rate):
+            bad = ~(rate.isfinite() & (rate <= 1))
+            if bad.any():
+                raise ValueError(f"smooth_rate: {wanted}, got {rate[bad][0].item()} in it")
+        return rate
+    if isinstance(rate, bool | np.bool_) or not isinstance(rate, Real):
+        raise TypeError(f"smooth_rate: {wanted}, got {_describe(rate)}")
+    if rate == -math.inf:
+        raise ValueError("smooth_rate: expected a finite number, got -inf; the limit is complementary_loss")
+    if not rate <= 1:  # also true of NaN
+        raise ValueError(f"smooth_rate: {wanted}, got {rate}")
+    return float(rate)
+
+
+def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) -> float | Tensor:
+    """The rate as a float, or as a tensor expanded to ``shape``, that of the class indices."""
+    rate = check_smooth_rate(rate)
+    if not isinstance(rate, Tensor):
+        return rate
+    if rate.dim():
+        _check_device("smooth_rate", rate, logits)
+        missing = len(shape) - rate.dim()
+        if missing < 0 or any(a not in (1, b) for a, b in zip(rate.shape, shape[missing:], strict=True)):
+            raise ValueError(
+                f"smooth_rate: expected a tensor that broadcasts to the class indices' shape {tuple(shape)}, got "
+                f"shape {tuple(rate.shape)}"
+            )
+    return rate.to(logits).expand(shape)
+
+
+def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
+    """Class weights, in the type of the logits; without logits, what can be checked without them."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight: expected a torch.Tensor of shape (K,), got {type(weight).__name__}")
+    if not weight.is_floating_point():
+        raise TypeError(f"weight: expected a floating-point dtype, got {weight.dtype}")
+    if weight.dim() != 1 or (K is not None and len(weight) != K):
+        expected = "(K,)" if K is None else f"({K},)"
+        raise ValueError(f"weight: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
+    if weight.requires_grad:
+        raise ValueError("weight: expected a tensor that does not require grad, since none flows to it; use .detach()")
+    if logits is None:
+        return weight
+    _check_device("weight", weight, logits)
+    return weight.to(logits)
+
+
+def check_options(ignore_index: int, reduction: str) -> None:
+    """`ignore_index` and `reduction` as in torch."""
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index: expected an int, got {_describe(ignore_index)}")
+
+
+def check_alpha(alpha: float) -> None:
+    """`alpha`, a finite real number."""
+    if isinstance(alpha, bool) or not isinstance(alpha, Real):
+        raise TypeError(f"alpha: expected a real number, got {_describe(alpha)}")
+    if not abs(alpha) < math.inf:  # also true of NaN; the compiler cannot follow math.isfinite
+        raise ValueError(f"alpha: expected a finite number, got {alpha}")
+
+
+def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> Tensor:
+    """T as a tensor, still of its own type and device."""
+    if isinstance(T, np.ndarray):
+        try:
+            T = torch.from_numpy(np.array(T))  # a copy: read-only arrays and negative strides are fine
+        except TypeError as error:
+            raise TypeError(f"T: expected real numbers, got an array of dtype {T.dtype}") from error
+    if not isinstance(T, Tensor):
+        raise TypeError(f"T: expected a torch.Tensor or a NumPy array, got {type(T).__name__}")
+    if T.dtype == torch.bool or T.is_complex():
+        raise TypeError(f"T: expected real numbers, got a tensor of dtype {T.dtype}")
+    if T.dim() != 2 or T.shape[0] != T.shape[1]:
+        raise ValueError(f"T: expected a square matrix, got shape {tuple(T.shape)}")
+    if len(T) != K:
+        raise ValueError(
+            f"T: expected shape ({K}, {K}) for logits of {K} classes, shape {tuple(logits.shape)}, got {tuple(T.shape)}"
+        )
+    if readable(T):
+        entries = T.detach().double()
+        rows = entries.sum(1)
+        if not entries.isfinite().all() or entries.min() < -_ROW_SUM_TOLERANCE:
+            worst = entries[~(entries >= -_ROW_SUM_TOLERANCE) | entries.isinf()][0].item()
+            raise ValueError(f"T: expected probabilities, T[i, j] = P(noisy = j | clean = i), got an entry {worst}")
+        if ((rows - 1).abs() > _ROW_SUM_TOLERANCE).any():
+            i = int((rows - 1).abs().argmax())
+            hint = "; its columns do, transpose it" if (entries.sum(0) - 1).abs().max() < _ROW_SUM_TOLERANCE else ""
+            raise ValueError(f"T: expected rows that sum to 1, got {rows[i].item():.6g} in row {i}{hint}")
+    return T
+
+
+def check_invertible(T: Tensor) -> Tensor:
+    """The inverse in float64. A row-stochastic T has infinity norm 1, so the inverse's norm is the condition number."""
+    inverse, info = torch.linalg.inv_ex(T.double())
+    condition = inverse.detach().abs().sum(1).max().masked_fill(info != 0, math.inf)
+    if not readable(T):  # the inverse of a singular matrix is garbage: better NaN
+        return inverse.where(condition <= _MAX_CONDITION, math.nan)
+    if not condition <= _MAX_CONDITION:
+        raise ValueError(
+            f"T: expected an invertible matrix, got condition number {condition:.3g} (at most {_MAX_CONDITION:.2g}): "
+            "labels that carry no information about a class cannot be corrected backward; forward_correction needs no "
+            "inverse"
+        )
+    return inverse
+
+
+def _check_device(name: str, tensor: Tensor, logits: Tensor) -> None:
+    if tensor.device != logits.device:
+        raise ValueError(f"{name}: expected on the device of logits, {logits.device}, got {tensor.device}")
