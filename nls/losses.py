@@ -108,7 +108,8 @@ def gls_loss(
         # Autograd finds the gradient of the rate, and both tracers know the rules of plain functions only.
         loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
     elif torch.compiler.is_compiling():
-        loss, _ = _FusedNLL.apply(logits, index, rate, weight, factor, dim)
+        # As a sum, a rate that changes is an input of the graph; as a number it would need a new graph each time.
+        loss, _ = _FusedNLL.apply(logits, index, logits.new_zeros(()) + rate, weight, factor, dim)
     else:
         loss = _SmoothedNLL.apply(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
     return _reduce(loss, keep, factor, reduction)
@@ -446,26 +447,26 @@ class _FusedNLL(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        logits: Tensor, index: Tensor, rate: float, weight: Tensor | None, factor: Tensor | None, dim: int
+        logits: Tensor, index: Tensor, rate: Tensor, weight: Tensor | None, factor: Tensor | None, dim: int
     ) -> tuple[Tensor, Tensor]:
         log_p = F.log_softmax(logits, dim)
         return _smoothed_nll(log_p, index, rate, weight, factor, dim), log_p.exp()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        _, index, ctx.rate, weight, factor, ctx.dim = inputs
-        ctx.save_for_backward(output[1], index, weight, factor)
+        _, index, rate, weight, factor, ctx.dim = inputs
+        ctx.save_for_backward(output[1], index, rate, weight, factor)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        p, index, weight, factor = ctx.saved_tensors
+        p, index, rate, weight, factor = ctx.saved_tensors
         dim, K = ctx.dim, p.shape[ctx.dim]
-        label = torch.full_like(grad, 1 - ctx.rate) if factor is None else (1 - ctx.rate) * factor
+        label = (1 - rate).expand_as(grad) if factor is None else (1 - rate) * factor
         if weight is None:
-            share, mass = ctx.rate / K, label + ctx.rate
+            share, mass = rate / K, label + rate
         else:
-            share, mass = _along(weight, p, dim) * (ctx.rate / K), label + weight.sum() * (ctx.rate / K)
+            share, mass = _along(weight, p, dim) * (rate / K), label + weight.sum() * (rate / K)
         classes = _along(torch.arange(K, device=p.device), p, dim)
         smooth = share + torch.where(classes == index.unsqueeze(dim), label.unsqueeze(dim), 0)
         return grad.unsqueeze(dim) * (p * mass.unsqueeze(dim) - smooth), None, None, None, None, None
