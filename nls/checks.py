@@ -125,8 +125,8 @@ def readable(tensor: Tensor) -> bool:
     )
 
 
-def check_logits(logits: Tensor, name: str = "logits") -> tuple[Tensor, int]:
-    """The logits in the type to compute in (float32 for half precision), and their class dimension."""
+def check_logits(logits: Tensor, name: str = "logits") -> tuple[Tensor, int, int]:
+    """The logits in the type to compute in (float32 for half precision), their class dimension, and K."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(logits).__name__}")
     if not logits.is_floating_point():
@@ -136,13 +136,17 @@ def check_logits(logits: Tensor, name: str = "logits") -> tuple[Tensor, int]:
         raise ValueError(
             f"{name}: expected shape (K,), (N, K) or (N, K, d1, ...) with K >= 1, got {tuple(logits.shape)}"
         )
-    return (logits if logits.dtype in (torch.float32, torch.float64) else logits.float()), dim
+    K = logits.shape[dim]
+    if torch.jit.is_tracing():
+        K = int(K)  # a tensor there, with which rate / K would be float32
+    return (logits if logits.dtype in (torch.float32, torch.float64) else logits.float()), dim, K
 
 
 def check_index(
     target: Tensor,
     logits: Tensor,
     dim: int,
+    K: int,
     ignore_index: int | None,
     name: str = "target",
     logits_name: str = "logits",
@@ -162,7 +166,7 @@ def check_index(
             f"{tuple(logits.shape)}, got {tuple(target.shape)}"
         )
     _check_device(name, target, logits)
-    index, K = target.long(), logits.shape[dim]
+    index = target.long()
     keep = index != ignore_index if _ignores(target, index, K, ignore_index, name) else None
     if keep is not None:
         index = index.where(keep, 0)

@@ -102,7 +102,7 @@ def gls_loss(
     """
     if isinstance(target, Tensor) and target.is_floating_point():
         return _gls_loss_soft(logits, target, smooth_rate, weight, ignore_index, reduction)
-    logits, index, keep, weight, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
+    logits, index, keep, weight, factor, dim, _ = _prepare(logits, target, weight, ignore_index, reduction)
     rate = check_rate_of(smooth_rate, index.shape, logits)
     if isinstance(rate, Tensor) or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
         # Autograd finds the gradient of the rate, and both tracers know the rules of plain functions only.
@@ -219,8 +219,8 @@ def backward_correction(
         TypeError, ValueError: the argument is named; also when T is not row-stochastic, or singular (condition number
             above 8e6).
     """
-    logits, index, keep, _, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
-    inverse = check_invertible(check_transition_tensor(T, logits.shape[dim], logits)).to(logits)
+    logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
+    inverse = check_invertible(check_transition_tensor(T, K, logits)).to(logits)
     # A soft label like any other: the row of T^{-1} that belongs to the noisy label.
     corrected = F.embedding(index, inverse).movedim(-1, dim)
     loss = -_times(F.log_softmax(logits, dim), corrected).sum(dim)
@@ -252,8 +252,8 @@ def forward_correction(
     Raises:
         TypeError, ValueError: the argument is named, with what came and what was expected.
     """
-    logits, index, keep, _, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
-    T = check_transition_tensor(T, logits.shape[dim], logits).to(logits)
+    logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
+    T = check_transition_tensor(T, K, logits).to(logits)
     # log 0 = -inf would make NaN gradients. This floor adds exp(floor) = 0 to the sum and leaves room to add log p.
     floor = torch.finfo(T.dtype).min / 4
     possible = T > 0
@@ -288,8 +288,7 @@ def complementary_loss(
     Raises:
         TypeError, ValueError: the argument is named, with what came and what was expected.
     """
-    logits, index, keep, _, factor, dim = _prepare(logits, target, weight, ignore_index, reduction)
-    K = logits.shape[dim]
+    logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     if K < 2:
         raise ValueError(f"logits: expected at least two classes, since the loss compares them, got K = {K}")
     # Subtracting first keeps a common offset of the logits from costing digits.
@@ -368,10 +367,9 @@ def _gls_loss_soft(
     logits: Tensor, target: Tensor, rate: float | Tensor, weight: Tensor | None, ignore_index: int, reduction: str
 ) -> Tensor:
     """GLS of floating-point targets: smooth them, then compute as torch does, to the bit."""
-    logits, dim = check_logits(logits)
+    logits, dim, K = check_logits(logits)
     check_options(ignore_index, reduction)
     target = check_soft_target(target, logits, ignore_index)
-    K = logits.shape[dim]
     rate = check_rate_of(rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
     if isinstance(rate, Tensor):
         rate = rate.unsqueeze(dim)
@@ -478,36 +476,36 @@ class _FusedNLL(torch.autograd.Function):
 
 def _prepare(
     logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, int]:
-    """Check the arguments; return logits (at least float32), index, keep, weight, factor and the class dimension.
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, int, int]:
+    """Check the arguments; return logits (at least float32), index, keep, weight, factor, class dimension and K.
 
     ``index`` holds the target with 0 in place of ignored labels, ``keep`` is False there (None: nothing is ignored),
     ``factor`` is ``weight[target]``, zero there (None: no weight).
     """
-    logits, dim = check_logits(logits)
+    logits, dim, K = check_logits(logits)
     check_options(ignore_index, reduction)
-    index, keep = check_index(target, logits, dim, ignore_index)
+    index, keep = check_index(target, logits, dim, K, ignore_index)
     factor = None
     if weight is not None:
-        weight = check_weight(weight, logits.shape[dim], logits)
+        weight = check_weight(weight, K, logits)
         # Not weight[index]: for logits (K,) that reads the label's value, which transforms and compilers cannot.
         factor = weight.gather(0, index.flatten()).view_as(index)
         if keep is not None:
             factor = factor.where(keep, 0)
-    return logits, index, keep, weight, factor, dim
+    return logits, index, keep, weight, factor, dim, K
 
 
 def _log_probs(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the labels and of the peers' labels."""
     classes, picked = [], []
     for z, y, prefix in ((logits, target, ""), (peer_logits, peer_target, "peer_")):
-        checked, dim = check_logits(z, prefix + "logits")
-        classes.append(checked.shape[dim])
-        if classes[-1] != classes[0]:
+        checked, dim, K = check_logits(z, prefix + "logits")
+        classes.append(K)
+        if K != classes[0]:
             raise ValueError(
                 f"peer_logits: expected as many classes as logits of shape {tuple(logits.shape)}, got {tuple(z.shape)}"
             )
-        index, _ = check_index(y, checked, dim, None, prefix + "target", prefix + "logits")
+        index, _ = check_index(y, checked, dim, K, None, prefix + "target", prefix + "logits")
         picked.append(-F.nll_loss(F.log_softmax(checked, dim), index, reduction="none"))
     return picked[0], picked[1]
 
