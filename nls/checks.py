@@ -216,7 +216,7 @@ def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
         if readable(rate):
             bad = ~(rate.isfinite() & (rate <= 1))
             if bad.any():
-                raise ValueError(f"smooth_rate: {wanted}, got {rate[bad][0].item()} in it")
+                raise ValueError(f"smooth_rate: {wanted}, got {rate.detach()[bad][0].item()} in it")
         return rate
     if isinstance(rate, bool | np.bool_) or not isinstance(rate, Real):
         raise TypeError(f"smooth_rate: {wanted}, got {_describe(rate)}")

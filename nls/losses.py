@@ -183,7 +183,7 @@ class GLSLoss(nn.Module):
     def extra_repr(self) -> str:
         rate = self.smooth_rate
         if isinstance(rate, Tensor):
-            rate = f"tensor{tuple(rate.shape)}" if rate.dim() or rate.is_meta else rate.item()
+            rate = f"tensor{tuple(rate.shape)}" if rate.dim() or rate.is_meta else rate.detach().item()
         weight = "" if self.weight is None else f", weight=tensor{tuple(self.weight.shape)}"
         return f"smooth_rate={rate}{weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 

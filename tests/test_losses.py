@@ -376,9 +376,7 @@ def test_f_divergences(divergence, g, conjugate):
 # Numerics ------------------------------------------------------------------------------------------------------------
 
 
-@pairwise(
-    rate=[-16.0, -0.3, 0.0, 1.0], scale=[0.1, 3.0, 1e4], dtype=[torch.float32, torch.bfloat16, torch.float16]
-)
+@pairwise(rate=[-16.0, -0.3, 0.0, 1.0], scale=[0.1, 3.0, 1e4], dtype=[torch.float32, torch.bfloat16, torch.float16])
 def test_low_precision_against_float64(rate, scale, dtype):
     logits, target = example((64, 33), dtype=dtype, scale=scale)
     exact = logits.detach().double().requires_grad_()
@@ -432,6 +430,46 @@ def test_forward_correction_has_finite_gradients_at_zeros(dtype):
     assert_close(loss, expected)
     expected_grad = torch.tensor([[-1 / 6, -1 / 6, 1 / 3], [-0.5, -0.5, 1], [0, 0, 0], [0, 0, 0]], dtype=dtype)
     assert_close(grad, expected_grad)
+
+
+INF = math.inf
+MASKED = {
+    "soft": (lambda z, y, w: gls_loss(z, torch.tensor([[0.5, 0.5, 0.0]]), 0.0), 0.8133),
+    "soft_tensor_rate": (lambda z, y, w: gls_loss(z, torch.tensor([[0.5, 0.5, 0.0]]), torch.zeros(1)), 0.8133),
+    "soft_weight": (lambda z, y, w: gls_loss(z, torch.tensor([[0.0, 1.0, 0.0]]), -1.0, weight=w), 0.0843),
+    "backward": (lambda z, y, w: backward_correction(z, y, torch.eye(3)), 0.3133),
+    "weight": (lambda z, y, w: gls_loss(z, y, -1.0, weight=w, reduction="sum"), 0.0843),
+    "weight_tensor_rate": (lambda z, y, w: gls_loss(z, y, torch.tensor(-1.0), weight=w, reduction="sum"), 0.0843),
+    "weight_of_label": (lambda z, y, w: gls_loss(z, y + 1, 0.0, weight=w, reduction="sum"), 0.0),
+    "weight_of_backward": (lambda z, y, w: backward_correction(z, y + 1, torch.eye(3), weight=w, reduction="sum"), 0.0),
+    "weight_of_forward": (lambda z, y, w: forward_correction(z, y + 1, torch.eye(3), weight=w, reduction="sum"), 0.0),
+}
+
+
+@pytest.mark.parametrize(("loss", "expected"), MASKED.values(), ids=MASKED)
+def test_a_masked_class_of_weight_zero_adds_nothing(loss, expected):
+    """torch's cross entropy gives NaN: 0 * inf. Elsewhere than in eager mode too."""
+    logits = torch.tensor([[0.0, 1.0, -INF]], requires_grad=True)
+    target, weight = torch.tensor([1]), torch.tensor([1.0, 1.0, 0.0])
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        torch.compiler.reset()
+        value, grad = value_and_grad(function(logits, target, weight), logits)
+        assert value.item() == pytest.approx(expected, abs=5e-5)
+        assert grad.isfinite().all()
+
+
+def test_gradients_of_targets_and_transitions_are_finite_at_masked_classes():
+    logits, soft = torch.tensor([[0.0, 1.0, -INF]]), torch.tensor([[0.5, 0.5, 0.0]], requires_grad=True)
+    rate, T = torch.zeros(1, requires_grad=True), torch.eye(3, requires_grad=True)
+    gls_loss(logits, soft, rate).backward()
+    backward_correction(logits, torch.tensor([1]), T).backward()
+    assert all(tensor.grad.isfinite().all() for tensor in (soft, rate, T))
+
+
+def test_masked_classes_of_any_other_weight_are_as_in_torch():
+    logits, soft = torch.tensor([[0.0, 1.0, -INF]]), torch.tensor([[0.5, 0.4, 0.1]])
+    assert gls_loss(logits, soft, 0.0) == F.cross_entropy(logits, soft) == INF
+    assert F.cross_entropy(logits, torch.tensor([[0.5, 0.5, 0.0]])).isnan()  # else the difference is none
 
 
 def test_corrections_do_not_clip_confident_predictions():
@@ -535,15 +573,11 @@ def test_deterministic_mode_and_two_backwards():
 
 
 @every_loss
-def test_vmap_and_grad_of_torch_func(loss):
+def test_vmap_and_hessian_of_torch_func(loss):
     logits, target = example((6, 4))
     logits = logits.detach()
     by_loop = torch.stack([loss(z, y) for z, y in zip(logits, target, strict=True)])
     assert_close(torch.func.vmap(loss)(logits, target), by_loop)
-    grads = torch.func.vmap(torch.func.grad(loss))(logits, target)
-    for z, y, grad in zip(logits, target, grads, strict=True):
-        z = z.clone().requires_grad_()
-        assert_close(grad, torch.autograd.grad(loss(z, y), z)[0])
     hessian = torch.func.hessian(loss)(logits[0], target[0])
     assert_close(hessian, torch.autograd.functional.hessian(lambda z: loss(z, target[0]), logits[0]))
 
@@ -564,25 +598,144 @@ def test_forward_mode():
     assert_close(tangent, (torch.autograd.grad(gls_loss(logits, target, -2.0), logits)[0] * direction).sum())
 
 
-@needs_compiler
-@pytest.mark.parametrize("name", [*LOSSES, "gls_weight", "forward_numpy", "vmap", "soft", "peer", "js", "module"])
-def test_compiles_to_one_graph(name):
-    logits, target = example((6, 4), dtype=torch.float32, ignored=name in LOSSES)
-    weight = torch.tensor([0.5, 2.0, 1.0, 0.1])
-    functions = LOSSES | {
-        "gls_weight": lambda z, y: gls_loss(z, y, -1.0, weight=weight),
-        "forward_numpy": lambda z, y: forward_correction(z, y, np.full((4, 4), 0.25)),
-        "vmap": lambda z, y: torch.func.vmap(lambda a, b: gls_loss(a, b, -1.0))(z, y),
-        "soft": lambda z, y: gls_loss(z, F.one_hot(y, 4).float(), -1.0),
-        "peer": lambda z, y: peer_loss(z, y, z.flip(0), y),
-        "js": lambda z, y: f_divergence_loss(z, y, z.flip(0), y, "js"),
-        "module": GLSLoss(-1.0, weight=weight),
-    }
+# Where values cannot be looked at ------------------------------------------------------------------------------------
+
+WEIGHT = torch.tensor([0.5, 2.0, 1.0, 0.1])
+TRACED = {
+    "gls": lambda z, y: gls_loss(z, y, -0.5),
+    "gls_weight": lambda z, y: gls_loss(z, y, -0.5, weight=WEIGHT.to(z)),
+    "gls_tensor_rate": lambda z, y: gls_loss(z, y, z.new_full((), -0.5)),
+    "backward": lambda z, y: backward_correction(z, y, asymmetric(), weight=WEIGHT.to(z)),
+    "forward": lambda z, y: forward_correction(z, y, asymmetric(), weight=WEIGHT.to(z)),
+    "forward_numpy": lambda z, y: forward_correction(z, y, np.full((4, 4), 0.25)),
+    "complementary": lambda z, y: complementary_loss(z, y, weight=WEIGHT.to(z)),
+    "peer": lambda z, y: peer_loss(z, y, z.flip(0), y, 0.7),
+    "js": lambda z, y: f_divergence_loss(z, y, z.flip(0), y, "js"),
+    "soft": lambda z, y: gls_loss(z, z.detach().flip(0).softmax(-1), -0.5, weight=WEIGHT.to(z)),
+    "module": GLSLoss(-1.0, weight=WEIGHT),
+}
+every_traced = pytest.mark.parametrize("loss", TRACED.values(), ids=TRACED)
+
+
+def compiled(function, backend="aot_eager"):
     torch.compiler.reset()
+    return torch.compile(function, backend=backend, fullgraph=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["gls", "gls_weight", "forward"])
+def test_compiles_to_machine_code(name):
+    logits, target = example((6, 4), dtype=torch.float32, ignored=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's own, about its imports and the machine
-        compiled = value_and_grad(torch.compile(functions[name], fullgraph=True)(logits, target), logits)
-    assert_close(compiled, value_and_grad(functions[name](logits, target), logits), rtol=1e-5, atol=1e-6)
+        machine = value_and_grad(compiled(TRACED[name], "inductor")(logits, target), logits)
+    assert_close(machine, value_and_grad(TRACED[name](logits, target), logits), rtol=1e-5, atol=1e-6)
+
+
+@every_traced
+def test_compiles_to_one_graph(loss):
+    """A batch, and one example with a label of shape (), whose class weight must not be looked up by its value."""
+    logits, target = example((6, 4), dtype=torch.float32)
+    for z, y in ((logits, target), (logits[0].detach().requires_grad_(), target[0])):
+        assert_close(value_and_grad(compiled(loss)(z, y), z), value_and_grad(loss(z, y), z), rtol=1e-5, atol=1e-6)
+    vmapped = compiled(torch.func.vmap(loss))(logits, target)
+    assert_close(vmapped, torch.stack([loss(z, y) for z, y in zip(logits, target, strict=True)]))
+
+
+@pytest.mark.parametrize("name", ["gls_loss", "GLSLoss", "soft", "peer_loss"])
+def test_a_scheduled_number_does_not_exhaust_the_compiler(name):
+    logits, target = example((6, 4), dtype=torch.float32)
+    criterion = GLSLoss(0.0)
+
+    def with_module(number):
+        return criterion(logits, target)
+
+    function = {
+        "gls_loss": lambda number: gls_loss(logits, target, number),
+        "GLSLoss": with_module,
+        "soft": lambda number: gls_loss(logits, logits.detach().softmax(1), number),
+        "peer_loss": lambda number: peer_loss(logits, target, logits.flip(0), target, number),
+    }[name]
+    scheduled = compiled(function)
+    for number in [-1.0, -0.5, 0.0, *torch.linspace(-4, 1, 10).tolist()]:  # more than torch's limit of 8 graphs
+        criterion.smooth_rate = number
+        assert_close(value_and_grad(scheduled(number), logits), value_and_grad(function(number), logits))
+
+
+REFUSES = {
+    "gls": lambda z, y: gls_loss(z, y, 0.1, ignore_index=0),
+    "gls_weight": lambda z, y: gls_loss(z, y, 0.1, weight=WEIGHT, ignore_index=0),
+    "gls_tensor_rate": lambda z, y: gls_loss(z, y, torch.tensor(0.1), ignore_index=0),
+    "backward": lambda z, y: backward_correction(z, y, np.eye(4), ignore_index=0),
+    "forward": lambda z, y: forward_correction(z, y, np.eye(4), ignore_index=0),
+    "complementary": lambda z, y: complementary_loss(z, y, ignore_index=0),
+    "peer": lambda z, y: peer_loss(z, y, z, y.clamp(0, 3)),
+    "peer_of_peer": lambda z, y: peer_loss(z, y.clamp(0, 3), z, y),
+    "js": lambda z, y: f_divergence_loss(z, y, z, y.clamp(0, 3), "js"),
+}
+
+
+@pytest.mark.parametrize("loss", REFUSES.values(), ids=REFUSES)
+def test_a_label_out_of_range_is_refused_where_it_cannot_be_looked_at(loss):
+    """-100 above all: nll_loss skips it unless told otherwise."""
+    logits, _ = example((3, 4), dtype=torch.float32)
+    graph = make_fx(lambda z, y: loss(z, y))(logits, torch.tensor([3, 1, 0]))
+    for label in (-100, -1, 4):
+        target = torch.tensor([label, 1, 0])
+        for function in (compiled(loss), graph):
+            with pytest.raises((IndexError, RuntimeError), match=r"out of (bounds|range)"):
+                function(logits, target)
+
+
+@every_traced
+def test_a_graph_is_right_for_other_batches(loss):
+    """The traced batch has no ignored label, the other has: a look at the values would leave them in the mean."""
+    (logits, target), (other, labels) = example(), example((9, 4), 1, ignored=True)
+    if loss in (TRACED["peer"], TRACED["js"]):
+        labels = labels.clamp(min=0)
+    scripted = torch.jit.trace(loss, (logits, target))
+    assert_close(value_and_grad(scripted(other, labels), other), value_and_grad(loss(other, labels), other))
+    graph = make_fx(lambda z, y: loss(z, y))(logits, target)
+    assert_close(graph(other[:6], labels[:6]), loss(other[:6], labels[:6]))
+
+
+def test_a_traced_loss_leaves_ignored_labels_out():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3)
+    graph = torch.jit.trace(lambda z, y: gls_loss(z, y, -0.5), (logits, torch.tensor([0, 1, 2, 0])))
+    target = torch.tensor([0, -100, 2, 0])
+    assert_close(graph(logits, target), gls_loss(logits[[0, 2, 3]], target[[0, 2, 3]], -0.5))
+
+
+@every_traced
+def test_linearize_and_fake_tensors(loss):
+    logits, target = example()
+    logits = logits.detach()
+    value, tangent = torch.func.linearize(lambda z: loss(z, target), logits)
+    expected = torch.func.jvp(lambda z: loss(z, target), (logits,), (logits,))
+    assert_close((value, tangent(logits)), expected)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = loss(mode.from_tensor(logits), mode.from_tensor(target))
+    assert (fake.shape, fake.dtype) == (value.shape, value.dtype)
+
+
+@every_traced
+def test_gradients_of_each_example(loss):
+    """The idiom vmap(grad(loss)), which meets labels of shape ()."""
+    logits, target = example()
+    logits = logits.detach()
+    for z, y, grad in zip(logits, target, torch.func.vmap(torch.func.grad(loss))(logits, target), strict=True):
+        z = z.clone().requires_grad_()
+        assert_close(grad, torch.autograd.grad(loss(z, y), z)[0])
+    meta = copy.deepcopy(loss).to("meta") if isinstance(loss, nn.Module) else loss
+    assert meta(logits[0].to("meta"), target[0].to("meta")).shape == ()
+
+
+def test_a_singular_matrix_that_cannot_be_looked_at_gives_nan():
+    logits, target = example((3, 4))
+    graph = make_fx(lambda z, y, T: backward_correction(z, y, T))(logits, target, torch.eye(4))
+    assert_close(graph(logits, target, torch.eye(4)), F.cross_entropy(logits, target))
+    assert graph(logits, target, torch.full((4, 4), 0.25)).isnan()
 
 
 # The module ----------------------------------------------------------------------------------------------------------
@@ -598,7 +751,65 @@ def test_module():
     per_example = GLSLoss(torch.linspace(-1, 1, 6, dtype=torch.float64))
     assert list(per_example.state_dict()) == ["smooth_rate"]
     assert torch.equal(per_example(logits, target), gls_loss(logits, target, per_example.smooth_rate))
-    assert repr(GLSLoss(torch.tensor(-2.0))) == "GLSLoss(smooth_rate=-2.0, ignore_index=-100, reduction='mean')"
+    scalar = GLSLoss(nn.Parameter(torch.tensor(-2.0)))
+    assert repr(scalar) == "GLSLoss(smooth_rate=-2.0, ignore_index=-100, reduction='mean')"
+    assert "tensor()" in repr(scalar.to("meta"))
+
+
+def test_a_parameter_is_learned():
+    logits, target = example((6, 4))
+    rate = nn.Parameter(torch.tensor(-0.5))
+    criterion = GLSLoss(rate)
+    assert dict(criterion.named_parameters()) == {"smooth_rate": rate}
+    torch.optim.SGD(criterion.parameters(), lr=0.1).zero_grad()
+    criterion(logits, target).backward()
+    assert_close(rate.grad.double(), (logits.gather(1, target[:, None]).squeeze(1) - logits.mean(1)).mean().detach())
+    twin = copy.deepcopy(criterion)
+    with torch.no_grad():
+        rate.fill_(-3.0)
+    assert_close(criterion(logits, target), gls_loss(logits, target, -3.0))
+    assert_close(twin(logits, target), gls_loss(logits, target, -0.5))
+    criterion.double()
+    with torch.no_grad():
+        criterion.smooth_rate.fill_(-4.0)
+    assert criterion.smooth_rate.dtype == torch.float64
+    assert_close(criterion(logits, target), gls_loss(logits, target, -4.0))
+    functional = torch.func.functional_call(criterion, {"smooth_rate": torch.tensor(0.5)}, (logits, target))
+    assert_close(functional, gls_loss(logits, target, 0.5))
+
+
+def test_the_buffers_are_copies_and_are_saved():
+    logits, target = example((6, 4))
+    rate, weight = torch.tensor(-0.5), torch.ones(4, dtype=torch.float64)
+    criterion = GLSLoss(rate, weight=weight)
+    rate.fill_(-9.0)
+    weight.fill_(0.0)
+    assert_close(criterion(logits, target), gls_loss(logits, target, -0.5))
+    restored = GLSLoss(torch.tensor(0.0), weight=weight)
+    restored.load_state_dict(criterion.state_dict())
+    assert torch.equal(copy.deepcopy(restored)(logits, target), criterion(logits, target))
+
+
+def test_the_rate_may_be_assigned_anew_as_any_kind():
+    logits, target = example((6, 4))
+    kinds = {
+        "number": lambda r: r,
+        "buffer": torch.tensor,
+        "parameter": lambda r: nn.Parameter(torch.tensor(r)),
+    }
+    for (_, before), (name, after) in itertools.product(kinds.items(), kinds.items()):
+        criterion = GLSLoss(before(-0.5))
+        criterion.smooth_rate = after(-2.0)
+        assert torch.as_tensor(criterion.smooth_rate) == -2.0
+        assert_close(criterion(logits, target), gls_loss(logits, target, -2.0))
+        assert list(criterion.state_dict()) == ([] if name == "number" else ["smooth_rate"])
+        assert len(list(criterion.parameters())) == (name == "parameter")
+        for bad in (1.5, torch.tensor(1.5), nn.Parameter(torch.tensor(math.nan))):
+            with pytest.raises(ValueError, match=r"^smooth_rate: .*r <= 1"):
+                criterion.smooth_rate = bad
+        with pytest.raises(TypeError, match=r"^smooth_rate: .*got '1' of type str"):
+            criterion.smooth_rate = "1"
+        assert torch.as_tensor(criterion.smooth_rate) == -2.0
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
@@ -679,6 +890,11 @@ BAD = {
     "reduction": (lambda: gls_loss(Z, Y, 0.1, reduction="avg"), ValueError, r"reduction: .*'mean' or 'sum', got 'avg'"),
     "module rate": (lambda: GLSLoss(2), ValueError, r"smooth_rate: .*r <= 1.*got 2"),
     "module weight": (lambda: GLSLoss(0.1, weight=Z), ValueError, r"weight: .*shape \(K,\), got \(3, 4\)"),
+    "module rate that requires grad": (
+        lambda: GLSLoss(torch.zeros(3, requires_grad=True)),
+        ValueError,
+        r"smooth_rate: expected an nn\.Parameter or a tensor that does not require grad",
+    ),
     "module reduction": (lambda: GLSLoss(0.1, reduction=None), ValueError, r"reduction: .*got None"),
     "T a list": (lambda: forward_correction(Z, Y, [[1]]), TypeError, r"T: .*torch\.Tensor or a NumPy array, got list"),
     "T of strings": (lambda: forward_correction(Z, Y, np.full((4, 4), "a")), TypeError, r"T: .*real numbers, got.*<U1"),
