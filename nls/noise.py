@@ -2,11 +2,14 @@
 
 T is row-stochastic throughout: T[i, j] = P(noisy = j | clean = i), float64, shape (K, K).
 A noise rate is the probability that a label changes (exclusive flips), unless a function says otherwise.
+Labels and matrices are lists, NumPy arrays or torch tensors. A wrong type raises TypeError and a wrong value
+ValueError, with a message that begins with the argument's name.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import as_numpy, check_integer, check_labels, check_rate, check_rows, check_seed
 from .checks import check_transition as check_transition
@@ -19,7 +22,18 @@ CIFAR10_ONEWAY = ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3))
 
 
 def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
-    """T (K, K) whose flips go to each of the other classes alike: 1 - ε on the diagonal, ε/(K-1) off it."""
+    """Symmetric noise: flips go to each of the other classes alike.
+
+    Args:
+        num_classes: K, at least 2.
+        noise_rate: ε, in [0, 1].
+
+    Returns:
+        T (K, K), 1 - ε on the diagonal and ε/(K-1) off it.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
+    """
     K = check_integer("num_classes", num_classes, 2)
     eps = check_rate("noise_rate", noise_rate)
     T = np.full((K, K), eps / (K - 1))
@@ -30,17 +44,35 @@ def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
 def exclusive_rate(inclusive_rate: float, num_classes: int) -> float:
     """The ε of this package for the other convention, where a share of labels is redrawn from all K classes.
 
-    A redrawn label is the old one with probability 1/K, so ε = inclusive_rate * (K-1)/K.
+    Args:
+        inclusive_rate: the share that is redrawn, in [0, 1].
+        num_classes: K, at least 2.
+
+    Returns:
+        ε = inclusive_rate * (K-1)/K, since a redrawn label is the old one with probability 1/K.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     K = check_integer("num_classes", num_classes, 2)
     return check_rate("inclusive_rate", inclusive_rate) * (K - 1) / K
 
 
 def asymmetric(num_classes: int, noise_rate: float, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """T (K, K) in which, for each (i, j) of `pairs`, class i becomes j with probability `noise_rate`; the rest stays.
+    """Asymmetric noise: for each (i, j) of `pairs`, class i becomes j with probability `noise_rate`; the rest stays.
 
-    Pairs are directed: a swap needs (i, j) and (j, i). Each class is a source once at most, and i differs from j;
-    ValueError otherwise. The overall rate is `noise_rate` times the share of labels in source classes.
+    The overall rate is `noise_rate` times the share of labels in source classes.
+
+    Args:
+        num_classes: K, at least 2.
+        noise_rate: in [0, 1].
+        pairs: directed: a swap needs (i, j) and (j, i). i differs from j, and each class is a source once at most.
+
+    Returns:
+        T (K, K).
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     K = check_integer("num_classes", num_classes, 2)
     eps = check_rate("noise_rate", noise_rate)
@@ -63,21 +95,43 @@ def asymmetric(num_classes: int, noise_rate: float, pairs: Iterable[tuple[int, i
 
 
 def pair_flip(num_classes: int, noise_rate: float) -> np.ndarray:
-    """T (K, K) in which class i becomes the next one, i + 1 mod K, with probability `noise_rate`."""
+    """Pair noise: class i becomes the next one, i + 1 mod K, with probability `noise_rate`.
+
+    Args:
+        num_classes: K, at least 2.
+        noise_rate: in [0, 1].
+
+    Returns:
+        T (K, K).
+
+    Raises:
+        TypeError, ValueError: the argument is named.
+    """
     K = check_integer("num_classes", num_classes, 2)
     return asymmetric(K, noise_rate, [(i, (i + 1) % K) for i in range(K)])
 
 
-def instance_dependent(x, labels, num_classes: int, noise_rate: float, seed: int) -> np.ndarray:
-    """Flip probabilities P(noisy = j | x_n, y_n) of each row, shape (N, K), that depend on the row's features.
+def instance_dependent(x: ArrayLike, labels: ArrayLike, num_classes: int, noise_rate: float, seed: int) -> np.ndarray:
+    """Instance-dependent noise: flip probabilities that depend on each row's features.
 
     After the part-dependent noise of Xia et al. (2020): row n flips with probability q_n, normal around `noise_rate`
     with standard deviation 0.1, and the flips go where random projections of x_n, other ones for each own class, point
     (softmax over the other classes). The normal is cut at 0 or 1 and at the mirror image about `noise_rate`, so that
     its mean is `noise_rate` whatever that is; cut at 0 and 1 alone it would be .08 for a `noise_rate` of 0.
 
-    x (N, ...) is used in its own scale. The larger its values, the more each row's flips go to a single class, so
-    standardise raw pixels first. Use `corrupt(labels, probabilities, seed)` to draw labels.
+    Args:
+        x: (N, ...), finite, used in its own scale. The larger its values, the more each row's flips go to a single
+            class, so standardise raw pixels first.
+        labels: (N,), the clean classes, 0 ... K-1.
+        num_classes: K, at least 2.
+        noise_rate: the mean of q_n, in [0, 1].
+        seed: an integer of at least 0.
+
+    Returns:
+        P(noisy = j | x_n, y_n), shape (N, K). `corrupt(labels, probabilities, seed)` draws labels from it.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     K = check_integer("num_classes", num_classes, 2)
     labels = check_labels("labels", labels, K)
@@ -112,15 +166,22 @@ def instance_dependent(x, labels, num_classes: int, noise_rate: float, seed: int
     return probabilities
 
 
-def corrupt(labels, T, seed: int, mode: str = "iid") -> np.ndarray:
-    """Noisy labels, int64 (N,), drawn from clean `labels` by T; the input stays as it is.
+def corrupt(labels: ArrayLike, T: ArrayLike, seed: int, mode: str = "iid") -> np.ndarray:
+    """Noisy labels, drawn from clean ones by T; the input stays as it is.
 
-    mode "iid" draws each label on its own, from T (K, K) or from a row of probabilities per label, T (N, K). A square T
-    is always read as (K, K).
-    mode "exact" gives n_c T[c] labels of each class c its new values, so that the realised rate does not vary: whole
-    parts first, then the largest remainders, ties going to the own class and then to c+1, c+2, ... in a circle. Which
-    rows they are is random. T must be (K, K).
-    `seed` has no default: a hidden one would give every repetition the same noise.
+    Args:
+        labels: (N,), the clean classes, 0 ... K-1.
+        T: (K, K), or in mode "iid" a row of probabilities per label, (N, K). A square T is always read as (K, K).
+        seed: an integer of at least 0. It has no default: a hidden one would give every repetition the same noise.
+        mode: "iid" draws each label on its own. "exact" gives n_c T[c] labels of each class c its new values, so that
+            the realised rate does not vary: whole parts first, then the largest remainders, ties going to the own
+            class and then to c+1, c+2, ... in a circle. Which rows they are is random.
+
+    Returns:
+        The noisy labels, int64 (N,).
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     rng = np.random.default_rng(check_seed(seed))
     if mode not in ("iid", "exact"):
@@ -154,10 +215,19 @@ def _corrupt_exact(labels: np.ndarray, T: np.ndarray, rng: np.random.Generator) 
     return noisy
 
 
-def transition_matrix(clean, noisy, num_classes: int) -> np.ndarray:
-    """The empirical T (K, K) of paired labels: the share of each clean class that carries each noisy label.
+def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> np.ndarray:
+    """The empirical T of paired labels.
 
-    ValueError if a class has no clean row: an invented row would look like an estimate to whoever inverts T.
+    Args:
+        clean, noisy: (N,), classes 0 ... K-1. Every class has a clean row: an invented row of T would look like an
+            estimate to whoever inverts it.
+        num_classes: K, at least 2.
+
+    Returns:
+        T (K, K): the share of each clean class that carries each noisy label.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     K = check_integer("num_classes", num_classes, 2)
     clean, noisy = check_labels("clean", clean, K), check_labels("noisy", noisy, K)
@@ -170,13 +240,22 @@ def transition_matrix(clean, noisy, num_classes: int) -> np.ndarray:
     return counts / total
 
 
-def estimate_transition(probs, *, filter_outliers: bool = False) -> np.ndarray:
-    """T (K, K) from the predictions `probs` (N, K) of a model fitted to noisy labels (Patrini et al. 2017).
+def estimate_transition(probs: ArrayLike, *, filter_outliers: bool = False) -> np.ndarray:
+    """T from the predictions of a model fitted to noisy labels (Patrini et al. 2017).
 
     The row with the largest p(i|x) is the anchor point of class i, taken to be a sure member, and T[i] its prediction.
-    With `filter_outliers` the anchor is the largest below the 97th percentile of p(i|x) (where all are equal, the
-    first row); each class is filtered by itself, while the original code wrote its zeros into the predictions that
-    later classes read. Probabilities as NumPy or torch, not logits.
+
+    Args:
+        probs: (N, K), probabilities, not logits.
+        filter_outliers: the anchor is the largest below the 97th percentile of p(i|x) (where all are equal, the first
+            row). Each class is filtered by itself, while the original code wrote its zeros into the predictions that
+            later classes read.
+
+    Returns:
+        T (K, K).
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     probs = check_rows("probs", probs, tolerance=1e-2)  # half precision sums are off by this much with 1,000 classes
     if not isinstance(filter_outliers, (bool, np.bool_)):

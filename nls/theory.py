@@ -2,50 +2,83 @@
 
 Symbols: K classes, noise rate ε (exclusive flips, T_ij = ε/(K-1) off the diagonal), smooth rate r, and r*, the rate
 that would be best on clean labels. All of it concerns the population risk. Arguments are numbers or arrays that
-broadcast; numbers give a number, arrays an array.
+broadcast; numbers give a number, arrays an array. A wrong type raises TypeError and a wrong value ValueError, with a
+message that begins with the argument's name.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import check_integer as check_integer
 
 MARGIN = 1e-12  # closer than this to a threshold counts as on it, since thresholds such as 9/10 carry rounding errors
 
 
-def r_opt(noise_rate, num_classes, r_star=0.0):
+def r_opt(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike = 0.0) -> float | np.ndarray:
     """The smooth rate that on noisy labels gives the risk of r* on clean ones (Theorems 3.3 and 3.6).
 
-    ((K-1) r* - K ε) / ((K-1) - K ε), the solution of (1-r) (1 - Kε/(K-1)) = 1 - r*. ValueError for ε ≥ (K-1)/K, where
-    the labels carry no information and past which the formula changes sign, and for r* > 1.
+    Args:
+        noise_rate: ε, below (K-1)/K. There the labels carry no information, and past it the formula changes sign.
+        num_classes: K, at least 2.
+        r_star: r*, at most 1.
+
+    Returns:
+        ((K-1) r* - K ε) / ((K-1) - K ε), the solution of (1-r) (1 - Kε/(K-1)) = 1 - r*.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     eps, K, r_star = _check(noise_rate, num_classes, r_star)
     return _out(((K - 1) * r_star - K * eps) / ((K - 1) - K * eps))
 
 
-def preference(noise_rate, num_classes, r_star):
-    """Which sign the optimal rate has: "LS" (positive), "CE" (zero) or "NLS" (negative), a str or an array of them.
+def preference(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike) -> str | np.ndarray:
+    """Which sign the optimal rate has: above the threshold ε = (K-1) r*/K it is negative.
 
-    The threshold is ε = (K-1) r*/K: above it negative smoothing, within 1e-12 of it cross entropy. Errors: see `r_opt`.
+    Args:
+        noise_rate, num_classes, r_star: as for `r_opt`.
+
+    Returns:
+        "LS" (positive), "CE" (zero, within 1e-12 of the threshold) or "NLS" (negative).
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     eps, K, r_star = _check(noise_rate, num_classes, r_star)
     excess = eps - (K - 1) * r_star / K
     return _out(np.where(np.abs(excess) <= MARGIN, "CE", np.where(excess > 0, "NLS", "LS")))
 
 
-def r_backward(noise_rate, num_classes):
+def r_backward(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndarray:
     """The rate at which GLS is backward correction with the true symmetric T, example by example (Theorem 5.2).
 
-    It is `r_opt` at r* = 0: -Kε / ((K-1) - Kε). Errors as for `r_opt`.
+    Args:
+        noise_rate, num_classes: as for `r_opt`.
+
+    Returns:
+        -Kε / ((K-1) - Kε), which is `r_opt` at r* = 0.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     return r_opt(noise_rate, num_classes, 0.0)
 
 
-def loss_correction_rate(e0, e1):
-    """(r_LC, λ_LC) of Proposition 5.1: binary labels with e0 = P(noisy 1 | clean 0) and e1 = P(noisy 0 | clean 1).
+def loss_correction_rate(e0: ArrayLike, e1: ArrayLike) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """(r_LC, λ_LC) of Proposition 5.1, which splits the corrected risk of binary labels.
 
-    The corrected risk is the GLS risk at r_LC = 2 e0/(2 e0 - 1) plus λ_LC = (e1 - e0)/(1 - 2 e0) times
-    E over X, Y=1 of ℓ(f, 1) - ℓ(f, 0). The paper names the classes so that e1 ≥ e0; the identity does not need it.
-    ValueError unless e0 < 1/2 and e0 + e1 < 1.
+    It is the GLS risk at r_LC plus λ_LC times E over X, Y=1 of ℓ(f, 1) - ℓ(f, 0). The paper names the classes so that
+    e1 ≥ e0; the identity does not need it.
+
+    Args:
+        e0: P(noisy 1 | clean 0), below 1/2.
+        e1: P(noisy 0 | clean 1), such that e0 + e1 < 1.
+
+    Returns:
+        2 e0/(2 e0 - 1) and (e1 - e0)/(1 - 2 e0).
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     e0, e1 = _numbers("e0", e0, 0, 1), _numbers("e1", e1, 0, 1)
     _refuse("e0", e0, e0 >= 0.5 - MARGIN, "below 1/2, where r_LC has its pole")
@@ -53,20 +86,39 @@ def loss_correction_rate(e0, e1):
     return _out(0.0 - 2 * e0 / (1 - 2 * e0)), _out((e1 - e0) / (1 - 2 * e0))
 
 
-def peer_rate(p_noisy_positive):
-    """(r_PL, λ_PL) of Proposition 5.4: 2p and 1 - 2p, where p is the share of noisy labels that are 1.
+def peer_rate(p_noisy_positive: ArrayLike) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """(r_PL, λ_PL) of Proposition 5.4, which splits the peer risk of binary labels.
 
-    The peer risk is E[ℓ(f, Y~) - GLS loss at r_PL] plus λ_PL times E over X, Y~=1 of ℓ(f, 1) - ℓ(f, 0). For p > 1/2 the
-    rate exceeds 1 and is no smoothing any more (name the classes the other way round); the identity still holds.
+    It is E[ℓ(f, Y~) - GLS loss at r_PL] plus λ_PL times E over X, Y~=1 of ℓ(f, 1) - ℓ(f, 0).
+
+    Args:
+        p_noisy_positive: p, the share of noisy labels that are 1. Above 1/2 the rate exceeds 1 and is no smoothing any
+            more (name the classes the other way round); the identity still holds.
+
+    Returns:
+        2p and 1 - 2p.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     p = _numbers("p_noisy_positive", p_noisy_positive, 0, 1)
     return _out(2 * p), _out(1 - 2 * p)
 
 
-def smoothed(target, smooth_rate):
-    """(1-r) target + r/K for targets (..., K), which may be one-hot rows, posteriors or a mixture; r is one number ≤ 1.
+def smoothed(target: ArrayLike, smooth_rate: float) -> np.ndarray:
+    """The generalised smooth label (eq. 2). Of a noisy posterior it is the expected GLS target.
 
-    For a noisy posterior this is the expected GLS target, and the minimiser of the risk where it is a distribution.
+    Where it is a distribution it is also the minimiser of the risk.
+
+    Args:
+        target: (..., K), K at least 2: one-hot rows, posteriors or a mixture.
+        smooth_rate: r, one number, at most 1.
+
+    Returns:
+        (1-r) target + r/K, of the target's shape.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     target = _numbers("target", target, -np.inf, np.inf)
     r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
@@ -77,11 +129,21 @@ def smoothed(target, smooth_rate):
     return (1 - r) * target + r / target.shape[-1]
 
 
-def r_limit(posterior_min, num_classes):
-    """The most negative rate at which the GLS risk still has a minimiser: p K/(p K - 1), p the least noisy posterior.
+def r_limit(posterior_min: ArrayLike, num_classes: ArrayLike) -> float | np.ndarray:
+    """The most negative rate at which the GLS risk still has a minimiser.
 
-    Below it some expected target (1-r) p + r/K is negative, and there the risk has no lower bound. Where the
-    inputs determine the clean label, p = ε/(K-1) and the limit is `r_backward`. At p = 1/K there is none: -inf.
+    Below it some expected target (1-r) p + r/K is negative, and there the risk has no lower bound. Where the inputs
+    determine the clean label, p = ε/(K-1) and the limit is `r_backward`.
+
+    Args:
+        posterior_min: p, the least noisy posterior, at most 1/K.
+        num_classes: K, at least 2.
+
+    Returns:
+        p K/(p K - 1); -inf (no limit) at p = 1/K.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
     """
     K = _integers("num_classes", num_classes)
     p = _numbers("posterior_min", posterior_min, 0, 1)
@@ -91,14 +153,27 @@ def r_limit(posterior_min, num_classes):
     return _out(np.where(free, -np.inf, 0.0 - p * K / np.where(free, 1.0, 1 - p * K)))
 
 
-def minimiser_exists(smooth_rate, posterior_min, num_classes):
-    """Whether the GLS risk at rate r has a minimiser over all classifiers: r ≥ `r_limit`, up to rounding."""
+def minimiser_exists(smooth_rate: ArrayLike, posterior_min: ArrayLike, num_classes: ArrayLike) -> bool | np.ndarray:
+    """Whether the GLS risk at rate r has a minimiser over all classifiers.
+
+    Args:
+        smooth_rate: r, at most 1.
+        posterior_min, num_classes: as for `r_limit`.
+
+    Returns:
+        r ≥ `r_limit`, up to rounding.
+
+    Raises:
+        TypeError, ValueError: the argument is named.
+    """
     r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
     limit = r_limit(posterior_min, num_classes)
     return _out(r >= limit - MARGIN * np.maximum(1, np.abs(r)))
 
 
-def _check(noise_rate, num_classes, r_star):
+def _check(
+    noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     K = _integers("num_classes", num_classes)
     eps = _numbers("noise_rate", noise_rate, 0, 1)
     r_star = _numbers("r_star", r_star, -np.inf, 1)
@@ -106,7 +181,7 @@ def _check(noise_rate, num_classes, r_star):
     return eps, K, r_star
 
 
-def _numbers(name, value, low, high):
+def _numbers(name: str, value: ArrayLike, low: float, high: float) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got {value!r}")
@@ -116,7 +191,7 @@ def _numbers(name, value, low, high):
     return array
 
 
-def _integers(name, value):
+def _integers(name: str, value: ArrayLike) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer of at least 2, got {value!r} of {type(value).__name__}")
@@ -124,12 +199,12 @@ def _integers(name, value):
     return array.astype(np.int64)
 
 
-def _refuse(name, values, bad, expected):
+def _refuse(name: str, values: np.ndarray, bad: np.ndarray, expected: str) -> None:
     if np.any(bad):
         values, bad = np.broadcast_arrays(values, bad)
         raise ValueError(f"{name}: expected {expected}, got {values[bad].flat[0]}")
 
 
-def _out(array):
+def _out(array: np.ndarray) -> float | bool | str | np.ndarray:
     """A Python scalar for a 0-d result, else the array."""
     return array.item() if np.ndim(array) == 0 else array
