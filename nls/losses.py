@@ -94,7 +94,8 @@ def gls_loss(
         The loss in nats. It may be negative when r < 0. The mean over nothing is NaN.
 
     Raises:
-        TypeError, ValueError: the argument is named, with what came and what was expected.
+        TypeError: the type of an argument is wrong.
+        ValueError: its shape or value is.
 
     Example:
         >>> gls_loss(torch.tensor([[0.2, 0.6, 0.2]]).log(), torch.tensor([1]), -0.3)
@@ -126,7 +127,7 @@ class GLSLoss(nn.Module):
         smooth_rate, weight, ignore_index, reduction: as in :func:`gls_loss`.
 
     Raises:
-        TypeError, ValueError: as :func:`gls_loss`; also for a tensor that requires grad but is no ``nn.Parameter``.
+        ValueError: also for a tensor ``smooth_rate`` that requires grad but is no ``nn.Parameter``.
 
     Example:
         >>> criterion = GLSLoss(-2.0)
@@ -216,8 +217,7 @@ def backward_correction(
         The loss in nats, which may be negative.
 
     Raises:
-        TypeError, ValueError: the argument is named; also when T is not row-stochastic, or singular (condition number
-            above 8e6).
+        ValueError: also when T is not row-stochastic, or singular (condition number above 8e6).
     """
     logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     inverse = check_invertible(check_transition_tensor(T, K, logits)).to(logits)
@@ -248,9 +248,6 @@ def forward_correction(
 
     Returns:
         The loss in nats.
-
-    Raises:
-        TypeError, ValueError: the argument is named, with what came and what was expected.
     """
     logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     T = check_transition_tensor(T, K, logits).to(logits)
@@ -284,9 +281,6 @@ def complementary_loss(
 
     Returns:
         The loss in nats, which may be negative.
-
-    Raises:
-        TypeError, ValueError: the argument is named, with what came and what was expected.
     """
     logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     if K < 2:
@@ -310,9 +304,6 @@ def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: 
 
     Returns:
         A scalar in nats: both terms are means over their examples. It may be negative.
-
-    Raises:
-        TypeError, ValueError: the argument is named, with what came and what was expected.
     """
     check_alpha(alpha)
     picked, peer = _log_probs(logits, target, peer_logits, peer_target)
@@ -348,9 +339,6 @@ def f_divergence_loss(
 
     Returns:
         A scalar, both terms being means.
-
-    Raises:
-        TypeError, ValueError: the argument is named, with what came and what was expected.
     """
     if not isinstance(divergence, str) or divergence not in _DIVERGENCES:
         raise ValueError(f"divergence: expected one of {', '.join(_DIVERGENCES)}, got {divergence!r}")

@@ -26,7 +26,7 @@ def r_opt(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike = 0.0
         ((K-1) r* - K ε) / ((K-1) - K ε), the solution of (1-r) (1 - Kε/(K-1)) = 1 - r*.
 
     Raises:
-        TypeError, ValueError: the argument is named.
+        ValueError: for ε of (K-1)/K or more, as for any other argument out of its range.
     """
     eps, K, r_star = _check(noise_rate, num_classes, r_star)
     return _out(((K - 1) * r_star - K * eps) / ((K - 1) - K * eps))
@@ -40,9 +40,6 @@ def preference(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike)
 
     Returns:
         "LS" (positive), "CE" (zero, within 1e-12 of the threshold) or "NLS" (negative).
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     eps, K, r_star = _check(noise_rate, num_classes, r_star)
     excess = eps - (K - 1) * r_star / K
@@ -57,9 +54,6 @@ def r_backward(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndar
 
     Returns:
         -Kε / ((K-1) - Kε), which is `r_opt` at r* = 0.
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     return r_opt(noise_rate, num_classes, 0.0)
 
@@ -76,9 +70,6 @@ def loss_correction_rate(e0: ArrayLike, e1: ArrayLike) -> tuple[float | np.ndarr
 
     Returns:
         2 e0/(2 e0 - 1) and (e1 - e0)/(1 - 2 e0).
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     e0, e1 = _numbers("e0", e0, 0, 1), _numbers("e1", e1, 0, 1)
     _refuse("e0", e0, e0 >= 0.5 - MARGIN, "below 1/2, where r_LC has its pole")
@@ -97,9 +88,6 @@ def peer_rate(p_noisy_positive: ArrayLike) -> tuple[float | np.ndarray, float | 
 
     Returns:
         2p and 1 - 2p.
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     p = _numbers("p_noisy_positive", p_noisy_positive, 0, 1)
     return _out(2 * p), _out(1 - 2 * p)
@@ -116,9 +104,6 @@ def smoothed(target: ArrayLike, smooth_rate: float) -> np.ndarray:
 
     Returns:
         (1-r) target + r/K, of the target's shape.
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     target = _numbers("target", target, -np.inf, np.inf)
     r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
@@ -141,9 +126,6 @@ def r_limit(posterior_min: ArrayLike, num_classes: ArrayLike) -> float | np.ndar
 
     Returns:
         p K/(p K - 1); -inf (no limit) at p = 1/K.
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     K = _integers("num_classes", num_classes)
     p = _numbers("posterior_min", posterior_min, 0, 1)
@@ -162,9 +144,6 @@ def minimiser_exists(smooth_rate: ArrayLike, posterior_min: ArrayLike, num_class
 
     Returns:
         r ≥ `r_limit`, up to rounding.
-
-    Raises:
-        TypeError, ValueError: the argument is named.
     """
     r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
     limit = r_limit(posterior_min, num_classes)

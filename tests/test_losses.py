@@ -390,23 +390,16 @@ def test_low_precision_against_float64(rate, scale, dtype):
     assert_close(grad.double(), expected_grad, rtol=rounding, atol=1e-5 * (1 + abs(rate)))
 
 
-@pairwise(loss=LOSSES.values(), dtype=[torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_float32(loss, dtype):
-    logits, target = example((6, 4), dtype=dtype)
-    full = logits.detach().float().requires_grad_()
-    value, grad = value_and_grad(loss(logits, target), logits)
-    expected, expected_grad = value_and_grad(loss(full, target), full)
-    assert torch.equal(value, expected)
-    assert value.dtype == torch.float32
-    assert torch.equal(grad, expected_grad.to(dtype))
-
-
 @every_loss
-def test_autocast_changes_nothing(loss):
-    logits, target = example((6, 4), dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = loss(logits, target)
-    assert torch.equal(inside, loss(logits, target))
+def test_half_precision_is_computed_in_float32(loss):
+    for dtype in (torch.float16, torch.bfloat16):
+        logits, target = example((6, 4), dtype=dtype)
+        full = logits.detach().float().requires_grad_()
+        value, grad = value_and_grad(loss(logits, target), logits)
+        expected, expected_grad = value_and_grad(loss(full, target), full)
+        assert torch.equal(value, expected)
+        assert value.dtype == torch.float32
+        assert torch.equal(grad, expected_grad.to(dtype))
 
 
 @pytest.mark.parametrize("rate", [0.0, torch.tensor(0.0), torch.zeros(2)])
@@ -550,13 +543,15 @@ def test_does_not_change_its_inputs_and_takes_strided_ones(loss):
 
 
 @every_loss
-def test_without_gradients(loss):
-    logits, target = example()
+def test_autocast_and_no_grad_change_no_value(loss):
+    logits, target = example((6, 4), dtype=torch.float32)
+    value = loss(logits, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss(logits, target), value)
     with torch.no_grad():
-        value = loss(logits, target)
-    assert not value.requires_grad
+        assert torch.equal(loss(logits, target), value)
+        assert not loss(logits, target).requires_grad
     assert not loss(logits.detach(), target).requires_grad
-    assert torch.equal(value, loss(logits, target).detach())
 
 
 def test_deterministic_mode_and_two_backwards():
@@ -823,14 +818,10 @@ BAD = {
     ),
     "logits of integers": (lambda: gls_loss(Z.long(), Y, 0.1), TypeError, r"logits: expected a floating.*torch\.int64"),
     "logits without classes": (lambda: gls_loss(Z[:, :0], Y, 0.1), ValueError, r"logits: .*K >= 1, got \(3, 0\)"),
-    "logits a scalar": (lambda: gls_loss(Z[0, 0], Y, 0.1), ValueError, r"logits: expected shape .*got \(\)"),
     "target an array": (lambda: gls_loss(Z, Y.numpy(), 0.1), TypeError, r"target: expected a torch\.Tensor.*as_tensor"),
     "target int32": (lambda: gls_loss(Z, Y.int(), 0.1), TypeError, r"target: .*int64 or uint8, got torch\.int32.*long"),
-    "target bool": (lambda: gls_loss(Z, Y > 1, 0.1), TypeError, r"target: .*int64 or uint8, got torch\.bool"),
     "target too short": (lambda: gls_loss(Z, Y[:2], 0.1), ValueError, r"target: .*shape \(3,\) .*\(3, 4\), got \(2,\)"),
-    "target a column": (lambda: gls_loss(Z, Y[:, None], 0.1), ValueError, r"target: .*shape \(3,\).*got \(3, 1\)"),
     "target too large": (lambda: gls_loss(Z, Y + 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*-100, got 4"),
-    "target negative": (lambda: gls_loss(Z, Y - 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*, got -1"),
     "target not ignored": (
         lambda: gls_loss(Z, torch.tensor([0, -100, 1]), 0.1, ignore_index=-1),
         ValueError,
@@ -845,19 +836,14 @@ BAD = {
         ValueError,
         r"smooth_rate: .*finite.*complementary_loss",
     ),
-    "rate bool": (lambda: gls_loss(Z, Y, True), TypeError, r"smooth_rate: .*r <= 1.*got True of type bool"),
     "rate a string": (lambda: gls_loss(Z, Y, "0.1"), TypeError, r"smooth_rate: .*r <= 1.*got '0\.1' of type str"),
-    "rate None": (lambda: gls_loss(Z, Y, None), TypeError, r"smooth_rate: .*got None of type NoneType"),
     "rates with NaN": (lambda: gls_loss(Z, Y, torch.tensor([0, math.nan, 0])), ValueError, r"smooth_rate: .*got nan"),
     "rates above 1": (lambda: gls_loss(Z, Y, torch.tensor([0, 0, 2])), ValueError, r"smooth_rate: .*r <= 1.*got 2"),
-    "rates infinite": (lambda: gls_loss(Z, Y, torch.tensor(-math.inf)), ValueError, r"smooth_rate: .*got -inf"),
-    "rates bool": (lambda: gls_loss(Z, Y, Y > 1), TypeError, r"smooth_rate: .*dtype torch\.bool"),
     "rates too many": (
         lambda: gls_loss(Z, Y, torch.zeros(4)),
         ValueError,
         r"smooth_rate: .*shape \(3,\), got shape \(4,",
     ),
-    "rates by class": (lambda: gls_loss(Z, Y, torch.zeros(3, 4)), ValueError, r"smooth_rate: .*got shape \(3, 4\)"),
     "rates of soft targets": (
         lambda: gls_loss(Z, Z, torch.zeros(3, 1)),
         ValueError,
@@ -875,16 +861,10 @@ BAD = {
         ValueError,
         r"weight: .*not require grad.*detach",
     ),
-    "soft weight too short": (lambda: gls_loss(Z, Z, 0.1, weight=Z[0, 1:]), ValueError, r"weight: .*shape \(4,\), got"),
     "ignore_index a float": (
         lambda: gls_loss(Z, Y, 0.1, ignore_index=1.0),
         TypeError,
         r"ignore_index: .*an int, got 1\.0",
-    ),
-    "ignore_index None": (
-        lambda: gls_loss(Z, Y, 0.1, ignore_index=None),
-        TypeError,
-        r"ignore_index: .*an int, got None",
     ),
     "ignore_index with soft": (lambda: gls_loss(Z, Z, 0.1, ignore_index=1), ValueError, r"ignore_index: not supported"),
     "reduction": (lambda: gls_loss(Z, Y, 0.1, reduction="avg"), ValueError, r"reduction: .*'mean' or 'sum', got 'avg'"),
@@ -898,9 +878,7 @@ BAD = {
     "module reduction": (lambda: GLSLoss(0.1, reduction=None), ValueError, r"reduction: .*got None"),
     "T a list": (lambda: forward_correction(Z, Y, [[1]]), TypeError, r"T: .*torch\.Tensor or a NumPy array, got list"),
     "T of strings": (lambda: forward_correction(Z, Y, np.full((4, 4), "a")), TypeError, r"T: .*real numbers, got.*<U1"),
-    "T of booleans": (lambda: forward_correction(Z, Y, np.eye(4) > 0), TypeError, r"T: .*real numbers.*torch\.bool"),
     "T not square": (lambda: forward_correction(Z, Y, EYE[:3]), ValueError, r"T: .*square.*got shape \(3, 4\)"),
-    "T a vector": (lambda: forward_correction(Z, Y, EYE[0]), ValueError, r"T: .*square.*got shape \(4,\)"),
     "T too small": (lambda: backward_correction(Z, Y, EYE[:3, :3]), ValueError, r"T: .*\(4, 4\) .*got \(3, 3\)"),
     "T of columns": (
         lambda: backward_correction(Z, Y, np.array([[0.9, 0.3, 0, 0], [0.1, 0.7, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
@@ -909,7 +887,6 @@ BAD = {
     ),
     "T of counts": (lambda: forward_correction(Z, Y, 5 * EYE), ValueError, r"T: .*rows that sum to 1, got 5 in row 0$"),
     "T negative": (lambda: forward_correction(Z, Y, 1.4 * EYE - 0.1), ValueError, r"T: .*probabilities.*entry -0\.1"),
-    "T with NaN": (lambda: forward_correction(Z, Y, math.nan * EYE), ValueError, r"T: .*probabilities.*entry nan"),
     "T without information": (
         lambda: backward_correction(Z, Y, np.full((4, 4), 0.25)),
         ValueError,
@@ -924,7 +901,6 @@ BAD = {
     "alpha a string": (lambda: peer_loss(Z, Y, Z, Y, "1"), TypeError, r"alpha: .*real number, got '1' of type str"),
     "alpha NaN": (lambda: peer_loss(Z, Y, Z, Y, math.nan), ValueError, r"alpha: .*finite number, got nan"),
     "peer classes": (lambda: peer_loss(Z, Y, Z[:, :3], Y), ValueError, r"peer_logits: .*classes as logits.*\(3, 3\)"),
-    "peer range": (lambda: peer_loss(Z, Y, Z, Y + 1), ValueError, r"peer_target: .*0 \.\.\. 3, got 4"),
     "peer shape": (
         lambda: peer_loss(Z, Y, Z, Y[:2]),
         ValueError,

@@ -67,15 +67,15 @@ def test_preference_is_the_sign_of_r_opt(K, share, r_star):
 
 
 @pytest.mark.parametrize("K", [2, 3, 4, 7, 10, 100])
-@pytest.mark.parametrize("r_star", [0.0, 0.1, 0.3, 0.7])
-def test_preference_at_and_around_the_threshold(K, r_star):
-    threshold = (K - 1) * r_star / K
-    assert preference(threshold, K, r_star) == "CE"
-    assert preference(threshold + 5e-13, K, r_star) == "CE"
-    assert preference(threshold + 2e-12, K, r_star) == "NLS"
-    if threshold:
-        assert preference(threshold - 5e-13, K, r_star) == "CE"
-        assert preference(threshold - 2e-12, K, r_star) == "LS"
+def test_preference_at_and_around_the_threshold(K):
+    for r_star in (0.0, 0.1, 0.3, 0.7):
+        threshold = (K - 1) * r_star / K
+        assert preference(threshold, K, r_star) == "CE"
+        assert preference(threshold + 5e-13, K, r_star) == "CE"
+        assert preference(threshold + 2e-12, K, r_star) == "NLS"
+        if threshold:
+            assert preference(threshold - 5e-13, K, r_star) == "CE"
+            assert preference(threshold - 2e-12, K, r_star) == "LS"
 
 
 def test_published_values():
@@ -185,25 +185,17 @@ def test_limit_at_the_ends():
     ("call", "error", "message"),
     [
         (lambda: r_opt(-0.1, 10), ValueError, r"noise_rate: expected .*in \[0, 1\], got -0\.1"),
-        (lambda: r_opt(1.2, 10), ValueError, r"noise_rate: .*got 1\.2"),
         (lambda: r_opt(0.9, 10), ValueError, r"noise_rate: expected below \(K-1\)/K.*got 0\.9"),
-        (lambda: r_opt(0.5, 2), ValueError, r"noise_rate: expected below \(K-1\)/K.*got 0\.5"),
         (lambda: r_opt(np.nextafter(0.9, 0), 10), ValueError, r"noise_rate: expected below \(K-1\)/K"),
-        (lambda: r_opt([0.1, 0.95], 10), ValueError, r"noise_rate: .*got 0\.95"),
         (lambda: r_opt(0.6, [10, 2]), ValueError, r"noise_rate: .*got 0\.6"),
         (lambda: r_opt(math.nan, 10), ValueError, r"noise_rate: expected finite.*got nan"),
         (lambda: r_opt("0.1", 10), TypeError, r"noise_rate: expected real numbers, got '0\.1'"),
-        (lambda: r_opt(None, 10), TypeError, r"noise_rate: expected real numbers, got None"),
         (lambda: r_opt(True, 10), TypeError, r"noise_rate: expected real numbers, got True"),
         (lambda: r_opt(0.1, 1), ValueError, r"num_classes: expected an integer of at least 2, got 1"),
         (lambda: r_opt(0.1, [10, 0]), ValueError, r"num_classes: expected an integer of at least 2, got 0"),
         (lambda: r_opt(0.1, 10.0), TypeError, r"num_classes: expected an integer of at least 2, got 10\.0 of float"),
-        (lambda: r_opt(0.1, True), TypeError, r"num_classes: .*got True of bool"),
         (lambda: r_opt(0.1, 10, 1.1), ValueError, r"r_star: expected finite and at most 1, got 1\.1"),
-        (lambda: r_opt(0.1, 10, math.nan), ValueError, r"r_star: .*got nan"),
-        (lambda: r_opt(0.1, 10, -math.inf), ValueError, r"r_star: .*got -inf"),
         (lambda: preference(0.9, 10, 0.5), ValueError, r"noise_rate: expected below"),
-        (lambda: preference(0.1, 10, 2), ValueError, r"r_star: .*at most 1, got 2"),
         (lambda: r_backward(0.75, 4), ValueError, r"noise_rate: expected below"),
         (lambda: loss_correction_rate(0.5, 0.1), ValueError, r"e0: expected below 1/2.*got 0\.5"),
         (lambda: loss_correction_rate(0.4, 0.6), ValueError, r"e0 \+ e1: expected below 1.*got 1\.0"),
@@ -213,7 +205,6 @@ def test_limit_at_the_ends():
         (lambda: minimiser_exists(1.5, 0.1, 3), ValueError, r"smooth_rate: .*at most 1, got 1\.5"),
         (lambda: smoothed([[1.0], [1.0]], 0.1), ValueError, r"target: expected shape \(\.\.\., K\).*\(2, 1\)"),
         (lambda: smoothed(np.eye(3), [0.1, 0.2, 0.3]), ValueError, r"smooth_rate: expected one number, got shape"),
-        (lambda: smoothed(np.eye(3), 1.01), ValueError, r"smooth_rate: .*got 1\.01"),
     ],
 )
 def test_refused(call, error, message):
