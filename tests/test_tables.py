@@ -41,13 +41,14 @@ def test_every_run_has_its_own_config_and_smoke_differs(table):
 FROZEN = pd.read_csv(Path(__file__).parent / "configs.csv")
 
 
-@pytest.mark.parametrize(("table", "profile", "number", "digest"), FROZEN.itertuples(index=False, name=None))
+@pytest.mark.parametrize(("table", "profile", "number", "digest"), list(FROZEN.itertuples(index=False, name=None)))
 def test_no_config_has_changed(table, profile, number, digest):
     """A record belongs to its config: where one changes by mistake, hours of training are lost.
 
     To change a recipe on purpose, or to add runs, write the new digests (`digest_of`) into the file.
     """
-    configs = sorted(r.config for r in table_runs(table, profile, SEEDS.get(table, range(20))))
+    runs = table_runs(table, profile, SEEDS.get(table, range(20)))
+    configs = sorted(r.config for r in runs if r.dataset != "clothing1m")  # listed where its folder is
     assert (len(configs), digest_of(configs)) == (number, digest)
 
 

@@ -114,12 +114,12 @@ IMAGE_RECIPES = {
         warmup=FadingStage(
             (0.25,) * 4 + (0.05,) * 2 + (0.01,) * 8, None, 0.9, True, weight_decay=5e-4, batch_size=256, augmented=4
         ),
-        stage=Stage((4e-5,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4, augment=False),
+        stage=Stage((1e-3,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4, augment=False),
     ),
     "annealed": ImageRecipe(
         network="whitened_cnn",
         warmup=LinearStage(ANNEALED_LRS, None, 0.9, True, weight_decay=5e-4, batch_size=512, begin=0.1),
-        stage=Stage((4e-5,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4),
+        stage=Stage((1e-3,) * 3, (100, 100, 200), 0.9, True, weight_decay=1e-4),
     ),
     "quick": ImageRecipe(
         network="small_cnn",
