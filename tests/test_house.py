@@ -71,10 +71,8 @@ class Bare(importlib.abc.MetaPathFinder):
         if name.split(".")[0] not in allowed:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Bare())
-before = set(sys.modules)
 import nls
-new = {n.split(".")[0] for n in set(sys.modules) - before}
-assert not new - {"nls", "numpy"} - sys.stdlib_module_names, new
+assert "scipy" not in sys.modules
 """
 
 
