@@ -25,6 +25,7 @@ or value; the message begins with the argument's name.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -223,7 +224,7 @@ def backward_correction(
     inverse = check_invertible(check_transition_tensor(T, K, logits)).to(logits)
     # A soft label like any other: the row of T^{-1} that belongs to the noisy label.
     corrected = F.embedding(index, inverse).movedim(-1, dim)
-    loss = -_times(F.log_softmax(logits, dim), corrected).sum(dim)
+    loss = -_times(F.log_softmax(logits, dim), corrected, total=lambda terms: terms.sum(dim))
     return _reduce(_weighted(loss, factor), keep, factor, reduction)
 
 
@@ -363,12 +364,13 @@ def _gls_loss_soft(
         rate = rate.unsqueeze(dim)
     if isinstance(rate, Tensor) or rate != 0:
         target = (1 - rate) * target + rate / K
-    terms = _times(F.log_softmax(logits, dim), target)
+    factors = [target]
     if weight is not None:
-        terms = _times(terms, _along(check_weight(weight, K, logits), logits, dim))
+        factors.append(_along(check_weight(weight, K, logits), logits, dim))
     if reduction == "none":
-        return -terms.sum(dim)
-    return -terms.sum() if reduction == "sum" else -terms.sum() / (terms.numel() // K)
+        return -_times(F.log_softmax(logits, dim), *factors, total=lambda terms: terms.sum(dim))
+    total = -_times(F.log_softmax(logits, dim), *factors, total=Tensor.sum)
+    return total if reduction == "sum" else total / (logits.numel() // K)
 
 
 def _smoothed_nll(
@@ -382,7 +384,7 @@ def _smoothed_nll(
     if weight is None:
         uniform = -log_p.mean(dim)
     else:
-        uniform = -_times(log_p, _along(weight, log_p, dim)).sum(dim) / log_p.shape[dim]
+        uniform = -_times(log_p, _along(weight, log_p, dim), total=lambda terms: terms.sum(dim)) / log_p.shape[dim]
     if isinstance(rate, Tensor):
         return (1 - rate) * label + _times(uniform, rate)
     return (1 - rate) * label + rate * uniform
@@ -498,11 +500,14 @@ def _log_probs(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target:
     return picked[0], picked[1]
 
 
-def _times(values: Tensor, factor: Tensor) -> Tensor:
-    """``values * factor``, but 0 where the factor is exactly 0, be the value infinite: the term of a masked class."""
-    if readable(values) and not values.detach().isinf().any():
-        return values * factor  # spares the copy
-    return values.masked_fill((factor == 0) & values.isinf(), 0) * factor
+def _times(values: Tensor, *factors: Tensor, total: Callable[[Tensor], Tensor] = lambda terms: terms) -> Tensor:
+    """The ``total`` of ``values * factors``, where a factor of exactly 0 gives 0, be the value infinite."""
+    if all(map(readable, (values, *factors))):  # spares the pass and the copy below
+        result = total(math.prod(factors, start=values))
+        if not result.detach().isnan().any():
+            return result
+    zero = sum(factor == 0 for factor in factors) > 0
+    return total(math.prod(factors, start=values.masked_fill(zero & values.isinf(), 0)))
 
 
 def _weighted(loss: Tensor, factor: Tensor | None) -> Tensor:
