@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checks import as_numpy, check_integer, check_labels, check_rate, check_rows, check_seed
-from .checks import check_transition as check_transition
 
 # CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
 # The official repository's swaps, both ways: every class is noisy and the overall rate is the noise rate.

@@ -9,8 +9,6 @@ message that begins with the argument's name.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import check_integer as check_integer
-
 MARGIN = 1e-12  # closer than this to a threshold counts as on it, since thresholds such as 9/10 carry rounding errors
 
 

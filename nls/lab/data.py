@@ -21,8 +21,8 @@ from urllib.error import HTTPError
 import numpy as np
 from scipy.special import expit
 
-from ..noise import check_labels, check_seed, corrupt
-from ..theory import check_integer
+from ..checks import check_integer, check_labels, check_seed
+from ..noise import corrupt
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_FOLDER = "~/.cache/nls"  # where NLS_DATA and NLS_CACHE name no other folder

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from .. import losses
-from ..noise import check_transition
+from ..checks import check_transition
 from ..theory import smoothed
 from .runs import Run
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from ..noise import check_seed
+from ..checks import check_seed
 from ..theory import r_opt
 from . import data
 from .images import STARTS, ImageRecipe

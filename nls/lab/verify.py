@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..theory import check_integer
+from ..checks import check_integer
 from . import data
 from .models import pick_device
 from .records import checksum, index, read
