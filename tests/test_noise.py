@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest, truncnorm
 
+from nls.checks import check_transition
 from nls.noise import (
     CIFAR10_ONEWAY,
     CIFAR10_SWAP,
     asymmetric,
-    check_transition,
     corrupt,
     estimate_transition,
     exclusive_rate,
