@@ -353,3 +353,5 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    ours = {process.pid for process in processes}  # these are waited for where they were started
+    psutil.wait_procs([process for process in family if process.pid not in ours], timeout=3)
