@@ -1,4 +1,4 @@
-# reproduce: environment, all notebooks at `quick` from scratch, site and scoreboard.   test: everything CI runs.
+# reproduce: environment, all notebooks at `quick` from scratch, site and scoreboard.   test: everything CI runs.   check: a minute of it.
 PYTHON ?= python3
 VENV ?= .venv
 ifeq ($(OS),Windows_NT)
@@ -7,15 +7,21 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: reproduce test lab lock clean
+.PHONY: reproduce test check lint lab lock clean
+PARALLEL := --numprocesses auto --dist loadfile
 
 reproduce: $(VENV)/.ready
 	$(BIN)/nls run
 
-test: $(VENV)/.ready
+test: lint
+	$(BIN)/python -m pytest $(PARALLEL)
+
+check: lint
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
 
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab notebooks
