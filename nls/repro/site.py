@@ -26,8 +26,8 @@ from ..lab.records import read
 TITLE = "To smooth or not, reproduced"
 ABOUT = """<p class="lead">Wei et al. (ICML 2022, <a href="https://arxiv.org/abs/2106.04149">arXiv 2106.04149</a>)
 train on noisy labels with a <em>negative</em> smooth rate. Here their tables and figures are made again from data, a
-notebook each, with the published number beside ours and a verdict on every claim. No number of ours is typed in: each
-comes from the <a data-to="status.html">record</a> of a run.</p>"""
+notebook each, with the published number beside ours and a verdict on every claim. Tables and
+figures are made from the <a data-to="status.html">records</a> of the runs; sentences are written about them.</p>"""
 SAVED = re.compile(r'save_figure\(\w+, "(\w+)"')
 # Colours that notebooks write into their tables, made readable: on white, on black.
 COLOURS = {
