@@ -259,17 +259,7 @@ def slice_of(profile: str, noise: str = "symmetric") -> str:
 def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> list[Run]:
     """The runs of one column and seed, the warm-up first."""
     recipe = IMAGE_RECIPES[profile]
-    base = Run(
-        table="table2",
-        regime=profile,
-        dataset=dataset,
-        noise=noise,
-        noise_rate=noise_rate,
-        method="gls",
-        rate=0.0,
-        seed=seed,
-        recipe=dataclasses.replace(recipe, stage=None),
-    )
+    base = from_scratch(_image_base("table2", profile, dataset, noise, noise_rate, seed))
     runs = [base]
     if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.2) and seed == 0:
         runs += [dataclasses.replace(base, rate=rate) for rate in (0.4, -1.0)]
@@ -281,7 +271,7 @@ def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, see
         runs += [
             *(dataclasses.replace(begun, rate=rate) for rate in rates),
             with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7),
-            dataclasses.replace(begun, variant="untouched", recipe=_without_stage(recipe)),
+            untouched(begun),
             dataclasses.replace(with_lr(begun, 0), variant="lr0"),
             *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
         ]
@@ -320,19 +310,11 @@ def table5_slice(profile: str, dataset: str, seed: int) -> list[Run]:
 
 def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run]:
     """The runs of one label set and seed, the warm-up first."""
-    recipe = CLOTHING1M_RECIPE if (dataset, noise) == CLOTHING1M else IMAGE_RECIPES[profile]
-    base = Run(
-        table="table5",
-        regime=profile,
-        dataset=dataset,
-        noise=noise,
-        noise_rate=(TABLE5_COLUMNS | {CLOTHING1M: CLOTHING1M_NOISE_RATE}).get((dataset, noise), 0.3),
-        method="gls",
-        rate=0.0,
-        start="noisy_val",
-        seed=seed,
-        recipe=recipe,
-    )
+    noise_rate = (TABLE5_COLUMNS | {CLOTHING1M: CLOTHING1M_NOISE_RATE}).get((dataset, noise), 0.3)
+    base = _image_base("table5", profile, dataset, noise, noise_rate, seed)
+    if (dataset, noise) == CLOTHING1M:
+        base = dataclasses.replace(base, recipe=CLOTHING1M_RECIPE)
+    begun = dataclasses.replace(base, start="noisy_val")
     candidates = [
         *(("gls", 0.0, None, k) for k in (1, 3, 10, 30)),
         *(("gls", rate, None, 1) for rate in (0.2, 0.4, 0.6, 0.8, -0.4, -1.0, -2.0, -6.0)),
@@ -342,10 +324,10 @@ def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run
         *(("fdiv", None, divergence, k) for divergence in ("tv", "kl") for k in (3, 30)),
     ]
     return [
-        dataclasses.replace(base, start="scratch", recipe=dataclasses.replace(recipe, stage=None)),
-        dataclasses.replace(base, variant="untouched", recipe=_without_stage(recipe)),
+        from_scratch(base),
+        untouched(begun),
         *(
-            with_lr(dataclasses.replace(base, method=method, rate=rate, variant=variant), k)
+            with_lr(dataclasses.replace(begun, method=method, rate=rate, variant=variant), k)
             for method, rate, variant, k in candidates
         ),
     ]
@@ -366,14 +348,14 @@ def medium_column(base: Run) -> list[Run]:
     """One warm-up, and what starts from it: from the epoch that the test set chooses; on Table 5 and the columns with
     further seeds from the one that noisy labels choose (often the same, and then trained once); there also from the
     last. For every seed but 0 the candidates alone."""
-    recipe, whole = base.recipe, base.seed == 0
+    whole = base.seed == 0
     repeated = (base.dataset, base.noise, base.noise_rate) in MEDIUM_SEEDS
     best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
     candidates = (0.0, *LS_CANDIDATES, *NLS_CANDIDATES, best)
     from_last = (0.0, *NLS_CANDIDATES, *((best,) if whole else ()))
     begun = dataclasses.replace(base, start="best_test")
     unhinged = with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7)
-    runs = [dataclasses.replace(base, recipe=dataclasses.replace(recipe, stage=None))]
+    runs = [from_scratch(base)]
     runs += _rates_and_controls(begun, (*TABLE2_RATES, best) if whole else candidates)
     runs += [unhinged] if whole else []
     if base.table == "table5" or repeated:
@@ -383,7 +365,7 @@ def medium_column(base: Run) -> list[Run]:
     if repeated:
         last = dataclasses.replace(base, start="last")
         runs += [dataclasses.replace(last, rate=rate) for rate in dict.fromkeys(from_last)]
-        runs.append(dataclasses.replace(last, variant="untouched", recipe=_without_stage(recipe)))
+        runs.append(untouched(last))
     return runs
 
 
@@ -392,9 +374,9 @@ def annealed_column(base: Run) -> list[Run]:
     base = dataclasses.replace(base, regime="annealed", recipe=IMAGE_RECIPES["annealed"])
     last = dataclasses.replace(base, start="last")
     return [
-        dataclasses.replace(base, recipe=dataclasses.replace(base.recipe, stage=None)),
+        from_scratch(base),
         *(dataclasses.replace(last, rate=rate) for rate in ANNEALED_RATES),
-        dataclasses.replace(last, variant="untouched", recipe=_without_stage(base.recipe)),
+        untouched(last),
     ]
 
 
@@ -416,7 +398,7 @@ def _rates_and_controls(begun: Run, rates: Iterable[float]) -> list[Run]:
     return [
         *(dataclasses.replace(begun, rate=rate) for rate in dict.fromkeys(rates)),
         *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
-        dataclasses.replace(begun, variant="untouched", recipe=_without_stage(begun.recipe)),
+        untouched(begun),
     ]
 
 
@@ -446,7 +428,7 @@ def image_tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
             )
             for k in (0.5, 2)
         }
-        runs.append(dataclasses.replace(base, recipe=dataclasses.replace(base.recipe, stage=None)))
+        runs.append(from_scratch(base))
         for start, rates in (("best_test", (0.4, 0.0, -1.0, -2.0, -6.0)), ("last", (0.0, -2.0))):
             begun = dataclasses.replace(base, start=start)
             runs += [
@@ -466,8 +448,15 @@ def with_lr(run: Run, factor: float) -> Run:
     return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, stage=stage))
 
 
-def _without_stage(recipe: ImageRecipe) -> ImageRecipe:
-    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, lrs=(), steps=None))
+def from_scratch(run: Run) -> Run:
+    """The run's own loss from initial weights; of a run of plain cross entropy, its warm-up."""
+    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, stage=None))
+
+
+def untouched(run: Run) -> Run:
+    """The control that only evaluates the checkpoint from which the run starts."""
+    stage = dataclasses.replace(run.recipe.stage, lrs=(), steps=None)
+    return dataclasses.replace(run, variant="untouched", recipe=dataclasses.replace(run.recipe, stage=stage))
 
 
 def table3(profile: str, seeds: Iterable[int]) -> list[Run]:
