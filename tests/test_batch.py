@@ -121,19 +121,19 @@ def test_outputs_are_no_change_and_one_that_began_is_not_done(house):
         raise Died
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
-        patch.setattr(batch, "_papermill", kill)
+        patch.setattr(batch, "run_papermill", kill)
         batch.execute(j, lambda *_: None)
     assert batch.reason(before, batch.last_state(j), j) == "never finished"
 
 
 def test_a_kernel_that_cannot_start_is_started_again(house, monkeypatch):
-    real, starts = batch._papermill, []
+    real, starts = batch.run_papermill, []
 
     def refuse(*arguments):
         starts.append(arguments)
         return real(*arguments) if len(starts) == 3 else ("RuntimeError: Kernel died before replying", 0)
 
-    monkeypatch.setattr(batch, "_papermill", refuse)
+    monkeypatch.setattr(batch, "run_papermill", refuse)
     assert batch.execute(job(house, "01_loss"), lambda *_: None).state == "done"
     assert len(starts) == batch.KERNEL_STARTS == 3
     monkeypatch.setattr(batch, "KERNEL_STARTS", 1)

@@ -126,7 +126,12 @@ def test_update_leaves_no_trace_of_when_and_where(house):
 def test_parameter_names_and_literals():
     path = next((ROOT / "notebooks").glob("04_*.ipynb"))
     assert batch.parameter_names(path) == {"PROFILE", "DEVICE", "RESULTS", "FIGURES", "SEEDS"}
-    assert cli._parse(["A=3", "B=[0.1, 2]", "C=text", "D='3'"]) == {"A": 3, "B": [0.1, 2], "C": "text", "D": "3"}
+    assert cli.parse_parameters(["A=3", "B=[0.1, 2]", "C=text", "D='3'"]) == {
+        "A": 3,
+        "B": [0.1, 2],
+        "C": "text",
+        "D": "3",
+    }
 
 
 def test_data_lists_every_source_with_licence_and_checksum():
@@ -164,7 +169,7 @@ def test_scoreboard_lists_every_claim(tmp_path):
 def test_notebooks_are_found_by_number_name_or_path(house):
     path = house / "notebooks" / "01_good.ipynb"
     for wanted in ("01", "1", "01_good", "01_good.ipynb", str(path)):
-        chosen = cli._choose(house, [wanted])
+        chosen = cli.choose_notebooks(house, [wanted])
         assert chosen == [path]
 
 

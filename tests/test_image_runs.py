@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path, monkeypatch):
     monkeypatch.setenv("NLS_CACHE", str(tmp_path / "cache"))
-    images._problem.cache_clear()
+    images.cached_problem.cache_clear()
     return tmp_path / "cache"
 
 

@@ -132,7 +132,7 @@ def clothing(tmp_path, monkeypatch):
     (notes / "clean_label_kv.txt").write_text("\n".join(f"{n} {i % 14}" for i, n in enumerate(names)))
     monkeypatch.setenv("NLS_DATA", str(tmp_path))
     monkeypatch.setenv("NLS_CACHE", str(tmp_path / "cache"))
-    images._problem.cache_clear()
+    images.cached_problem.cache_clear()
     return notes
 
 

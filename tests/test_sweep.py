@@ -169,8 +169,8 @@ def test_an_error_in_training_keeps_what_is_recorded(tmp_path, monkeypatch):
 
 
 def test_values_that_are_no_numbers_become_null():
-    rounded = sweep._rounded({"nll": float("nan"), "ece": float("inf"), "last": 0.12345678, "diverged": True, "n": 3})
-    assert rounded == {"nll": None, "ece": None, "last": 0.123457, "diverged": True, "n": 3}
+    found = sweep.rounded({"nll": float("nan"), "ece": float("inf"), "last": 0.12345678, "diverged": True, "n": 3})
+    assert found == {"nll": None, "ece": None, "last": 0.123457, "diverged": True, "n": 3}
 
 
 # ---------------------------------------------------------------- faults
@@ -437,7 +437,7 @@ def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path
         return concurrent_wait(futures, return_when=FIRST_COMPLETED)
 
     monkeypatch.setattr(sweep, "wait", wait)
-    monkeypatch.setattr(sweep, "_workers", lambda *_: nullcontext((pool, 2)))
+    monkeypatch.setattr(sweep, "workers", lambda *_: nullcontext((pool, 2)))
     frame = sweep.sweep([*reversed(one), *two], tmp_path, device="cpu", progress=False)
     assert len(frame) == len(one) + len(two)
     order = [run.noise_rate for run in begun if run.start != "scratch"]
@@ -461,7 +461,7 @@ def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, referenc
 
 
 def where(_):
-    return sweep._place
+    return sweep.own_place
 
 
 @pytest.mark.slow

@@ -81,11 +81,11 @@ def problem(run: Run, device: torch.device) -> Problem:
     """The data of a run: a seed draws which rows are held out (with noisy labels) and, if fewer, which are used."""
     recipe = dataclasses.replace(run.recipe, network="", warmup=Stage(()), stage=None)
     only = {"table": "", "regime": "", "method": "", "rate": None, "variant": None, "start": ""}
-    return _problem(dataclasses.replace(run, recipe=recipe, **only), device)
+    return cached_problem(dataclasses.replace(run, recipe=recipe, **only), device)
 
 
 @lru_cache(maxsize=1)
-def _problem(run: Run, device: torch.device) -> Problem:
+def cached_problem(run: Run, device: torch.device) -> Problem:
     d = data.load(run.dataset)
     noisy = labels.noisy_labels(run, d.y_train, d.num_classes)
     order = stream(run.seed, SPLIT).permutation(len(d.y_train))[: run.recipe.rows]

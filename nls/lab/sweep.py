@@ -58,7 +58,7 @@ def sweep(
             logs[table].check_writable()
         groups = list({id(run.group): run.group for run in runs if run in missing}.values())
         bar = tqdm(total=len(missing), desc=groups[0][0].table, unit="run", disable=not progress, leave=False)
-        with _workers(executor, device, len(groups)) as (pool, places), bar:
+        with workers(executor, device, len(groups)) as (pool, places), bar:
             for group, records in _trained(groups, pool, places, device):
                 _check_origin(group, records)
                 logs[group[0].table].append(records)
@@ -106,7 +106,7 @@ def train_group(runs: Sequence[Run], device: str) -> list[dict]:
     On a CPU with one thread, and the process stays at one: cores are not oversubscribed, and no record depends on how
     many there were. Raises OSError with one clear line where the memory does not suffice.
     """
-    first, place = runs[0], torch.device(_place or str(pick_device(device)))
+    first, place = runs[0], torch.device(own_place or str(pick_device(device)))
     if place.type == "cpu":
         torch.set_num_threads(1)
     try:
@@ -116,7 +116,7 @@ def train_group(runs: Sequence[Run], device: str) -> list[dict]:
         raise OSError(f"{place}: out of memory while training {what}; what is recorded is kept") from error
     origin = {"versions": versions(), "device": device_name(place)}
     return [
-        run.identity | {"data": checksum(run.dataset)} | _rounded(values) | origin
+        run.identity | {"data": checksum(run.dataset)} | rounded(values) | origin
         for run, values in zip(runs, measured, strict=True)
     ]
 
@@ -131,7 +131,7 @@ def _check_origin(group: Sequence[Run], records: Sequence[dict]) -> None:
             raise ValueError(f"{run.table}: a worker has another version of this package; its records were not kept")
 
 
-def _rounded(measured: dict) -> dict:
+def rounded(measured: dict) -> dict:
     """Floats to six decimals; one that is not finite (a diverged run's NLL) becomes null, which JSON knows."""
     floats = {k: v for k, v in measured.items() if isinstance(v, float)}
     return measured | {k: round(float(v), 6) if math.isfinite(v) else None for k, v in floats.items()}
@@ -141,7 +141,7 @@ def _rounded(measured: dict) -> dict:
 
 
 @contextmanager
-def _workers(executor: Executor | None, device: str, num_groups: int) -> Iterator[tuple[Executor, int | None]]:
+def workers(executor: Executor | None, device: str, num_groups: int) -> Iterator[tuple[Executor, int | None]]:
     """Where to train, and how many groups at a time: as many as it likes on `executor`, else processes of our own."""
     if executor is not None:
         yield executor, None
@@ -182,13 +182,13 @@ def processes(places: Sequence[str]) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-_place: str | None = None  # in a process of ours: the device that it trains on
+own_place: str | None = None  # in a process of ours: the device that it trains on
 
 
 def _begin_worker(free: "multiprocessing.SimpleQueue[str]") -> None:
     """No orphans: a worker whose parent was killed ends at once. Ctrl-C is the parent's affair."""
-    global _place
-    _place = free.get()
+    global own_place
+    own_place = free.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

@@ -220,7 +220,7 @@ def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
     job.state.unlink(missing_ok=True)
     job.output.unlink(missing_ok=True)
     for _ in range(KERNEL_STARTS):
-        error, executed = _papermill(job, counted)
+        error, executed = run_papermill(job, counted)
         if not error or executed:
             break
     if job.publish:
@@ -236,7 +236,7 @@ def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
     return outcome
 
 
-def _papermill(job: Job, counted: Callable[[Job, int, int], None]) -> tuple[str, int]:
+def run_papermill(job: Job, counted: Callable[[Job, int, int], None]) -> tuple[str, int]:
     """What went wrong, empty if nothing did, and how many cells were executed."""
     # papermill takes these two paths for templates of parameters.
     source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))

@@ -72,8 +72,8 @@ def run(
         raise Failure(f"--profile: got {profile!r}, expected one of {', '.join(PROFILES)}")
     if not scheduler:
         pick_device(device)
-    chosen = _choose(home, notebooks or [])
-    given = _parse(parameter or [])
+    chosen = choose_notebooks(home, notebooks or [])
+    given = parse_parameters(parameter or [])
     if update and (given or profile != "quick"):
         raise Failure("--update: rewrites the committed outputs, which have the notebooks' own parameters; drop -p")
     folder = (build or home / "build" / ("update" if update else profile)).resolve()
@@ -121,7 +121,7 @@ def _parameters(path: Path, usual: dict[str, Any], given: dict[str, Any]) -> dic
     return {k: v for k, v in usual.items() if k in names} | given
 
 
-def _choose(home: Path, wanted: list[str]) -> list[Path]:
+def choose_notebooks(home: Path, wanted: list[str]) -> list[Path]:
     """Notebooks by number, name or path, in the order of their numbers; all if none is named."""
     there = sorted((home / "notebooks").glob("[0-9]*_*.ipynb"))
     if not there:
@@ -138,7 +138,7 @@ def _named(path: Path, wanted: str) -> bool:
     return wanted in (path.stem, path.name) or Path(wanted).expanduser().resolve() == path.resolve()
 
 
-def _parse(parameters: list[str]) -> dict[str, Any]:
+def parse_parameters(parameters: list[str]) -> dict[str, Any]:
     """NAME=VALUE with Python literals; what is not one is text."""
     given = {}
     for text in parameters:
