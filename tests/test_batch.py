@@ -93,10 +93,15 @@ def test_what_is_read_is_part_of_the_key(house, tmp_path, monkeypatch):
     assert "figures/01_drawn.csv" not in batch.key_of(job(house, "03_theory"))
 
 
+def test_two_notebooks_of_one_name_are_refused(house):
+    with pytest.raises(ValueError, match="jobs: expected each name once in a folder, got 01_loss, 01_loss"):
+        batch.run([job(house, "01_loss"), job(house, "01_loss", NUMBER=2)])
+
+
 def test_what_is_no_notebook_is_named(house):
     (house / "notebooks" / "02_broken.ipynb").write_text("{}")
     with pytest.raises(ValueError, match=r"02_broken\.ipynb: is no notebook"):
-        batch.parameter_names(house / "notebooks" / "02_broken.ipynb")
+        batch.parameters_of(house / "notebooks" / "02_broken.ipynb")
 
 
 def test_outputs_are_no_change_and_one_that_began_is_not_done(house):

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nls.lab import data
+from nls.lab.tables import table_runs
 from nls.report.paper import CLAIMS
 from nls.repro import batch, cli
 
@@ -55,6 +56,8 @@ def house(tmp_path, monkeypatch):
         (["run", "../elsewhere/01_good.ipynb"], "notebook: got ../elsewhere/01_good.ipynb, expected 01_good, 02_bad"),
         (["run", "01", "-p", "PROFILE=Quick"], "-p: got PROFILE='Quick', expected one of smoke, quick"),
         (["site", "--build", "nowhere"], "nowhere holds no executed notebooks"),
+        (["run", "01", "-p", "NUMBER=1j"], "-p: got 'NUMBER=1j', expected a number, text or a list"),
+        (["run", "01", "-p", "NUMBER=many"], "-p: got NUMBER='many', expected int, such as 3"),
         (["run", "01_wrong"], "notebook: got 01_wrong, expected 01_good, 02_bad"),
         (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, medium, paper"),
         (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),
@@ -103,6 +106,25 @@ def test_run_executes_skips_and_keeps_failures(house):
 
 
 @pytest.mark.slow
+def test_a_folder_that_refuses_fails_one_notebook_and_one_table_the_others_not(house, monkeypatch):
+    (house / "build" / "quick" / "state" / "01_good.tmp").mkdir(parents=True)
+    code, output = call("run")
+    assert code == 1
+    assert "IsADirectoryError" in output and "RuntimeError: it broke" in output and "failed: 01_good, 02_bad" in output
+
+    wanted = [r for t in ("two_dimensions", "connections") for r in table_runs(t, "smoke", [0])]
+    monkeypatch.setattr(cli.plan, "runs", lambda *_: wanted)
+    (house / "build" / "quick" / "results").mkdir()
+    (house / "build" / "quick" / "results" / "connections.jsonl").write_text("damaged\n")
+    notebook = nbformat.read(house / "notebooks" / "01_good.ipynb", as_version=4)
+    notebook.cells[0].source += "\nRESULTS = 'results'"
+    nbformat.write(notebook, house / "notebooks" / "01_good.ipynb")
+    _, output = call("run", "01", "--force", "--device", "cpu")
+    assert "connections.jsonl, line 1: got b'damaged', expected a record" in output
+    assert len((house / "build" / "quick" / "results" / "two_dimensions.jsonl").read_text().splitlines()) == 16
+
+
+@pytest.mark.slow
 def test_output_that_cannot_show_a_sign_costs_that_sign_alone(house):
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     command = [sys.executable, "-m", "nls", "scoreboard", "--build", str(ROOT)]
@@ -123,9 +145,10 @@ def test_update_leaves_no_trace_of_when_and_where(house):
     assert path.read_bytes() == first
 
 
-def test_parameter_names_and_literals():
+def test_parameters_and_literals():
     path = next((ROOT / "notebooks").glob("04_*.ipynb"))
-    assert batch.parameter_names(path) == {"PROFILE", "DEVICE", "RESULTS", "FIGURES", "SEEDS"}
+    own = {"PROFILE": "quick", "DEVICE": "auto", "RESULTS": "results", "FIGURES": "figures", "SEEDS": 20}
+    assert batch.parameters_of(path) == own
     assert cli.parse_parameters(["A=3", "B=[0.1, 2]", "C=text", "D='3'"]) == {
         "A": 3,
         "B": [0.1, 2],
@@ -168,6 +191,7 @@ def test_scoreboard_lists_every_claim(tmp_path):
 
 def test_notebooks_are_found_by_number_name_or_path(house):
     path = house / "notebooks" / "01_good.ipynb"
+    (house / "notebooks" / "1a_draft.ipynb").write_bytes(path.read_bytes())
     for wanted in ("01", "1", "01_good", "01_good.ipynb", str(path)):
         chosen = cli.choose_notebooks(house, [wanted])
         assert chosen == [path]

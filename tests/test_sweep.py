@@ -22,6 +22,7 @@ from nls.lab import records as records_module
 from nls.lab import sweep, tables, verify
 from nls.lab.problems import MLPRecipe
 from nls.lab.records import Log, index, read
+from nls.lab.runs import grouped
 from nls.lab.tables import table_runs
 
 RUNS = table_runs("two_dimensions", "smoke", range(2))
@@ -437,11 +438,35 @@ def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path
         return concurrent_wait(futures, return_when=FIRST_COMPLETED)
 
     monkeypatch.setattr(sweep, "wait", wait)
-    monkeypatch.setattr(sweep, "workers", lambda *_: nullcontext((pool, 2)))
+    monkeypatch.setattr(sweep, "places_of", lambda _: ["cpu", "cpu"])
+    monkeypatch.setattr(sweep, "processes", lambda _: nullcontext(pool))
     frame = sweep.sweep([*reversed(one), *two], tmp_path, device="cpu", progress=False)
     assert len(frame) == len(one) + len(two)
     order = [run.noise_rate for run in begun if run.start != "scratch"]
     assert order == [0.6] * (len(one) - 1) + [0.2] * sum(r.start != "scratch" for r in two)
+
+
+def test_what_has_ended_is_kept_though_another_table_fails(tmp_path, monkeypatch):
+    def train(group, device):
+        if group[0].table == "connections":
+            raise ValueError("no such encoder")
+        return real(group, device)
+
+    real = sweep.train_group
+    monkeypatch.setattr(sweep, "train_group", train)
+    with pytest.raises(ValueError, match="no such encoder"):
+        run(tmp_path, [*table_runs("connections", "smoke", [0]), *RUNS])
+    assert len(read(tmp_path / "two_dimensions.jsonl")) == len(RUNS)
+
+
+def test_equal_runs_of_two_lists_are_one_group_and_tables_do_not_mix(tmp_path):
+    twice = [dataclasses.replace(RUNS[0]), *table_runs("two_dimensions", "smoke", range(2)), *RUNS]
+    assert RUNS[0].group != twice[0].group == (twice[0],)
+    frame, groups = run(tmp_path, twice)
+    assert groups == 2 and len(frame) == len(twice)
+    splice = [r for r in table_runs("table1", "paper", [0]) if r.dataset == "splice"]
+    mixed = grouped([*splice, *table_runs("connections", "paper", [0])])
+    assert all(len({r.table for r in run.group}) == 1 for run in mixed)
 
 
 def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, reference):
@@ -452,9 +477,10 @@ def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, referenc
     mine.append(records[4:6])
     assert [r["config"] for r in read(path)] == [r["config"] for r in records[:6]]
     assert list(mine.records.values()) == records[:6]
-    path.write_text("")
-    mine.append(records[5:8])
-    assert [r["config"] for r in read(path)] == [r["config"] for r in records[5:8]]
+    for number in (0, 6, 9):  # written anew: shorter, as long, longer
+        path.write_text("".join(json.dumps(r) + "\n" for r in records[10 : 10 + number]))
+        mine.append(records[5:8])
+        assert read(path) == records[10 : 10 + number] + records[5:8]
 
 
 # ---------------------------------------------------------------- devices and clusters

@@ -187,10 +187,11 @@ def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
             return _train(run, net, p, folder / f"{run.config}.pt", keep), net
     if run.start not in STARTS:
         raise ValueError(f"start: got {run.start!r}, expected scratch, {', '.join(STARTS)}")
+    history = folder / f"{warm_up_of(run).config}.pt"
+    with filelock.FileLock(history.with_suffix(".lock")):
+        if not (folder / f"{run.start}.pt").exists():  # removed by hand: the warm-up is trained again
+            history.unlink(missing_ok=True)
     warm = fit(warm_up_of(run), device)[0]
-    if not (folder / f"{run.start}.pt").exists():  # removed by hand: the warm-up is trained again
-        (folder / f"{warm_up_of(run).config}.pt").unlink(missing_ok=True)
-        warm = fit(warm_up_of(run), device)[0]
     net.load_state_dict(load_checkpoint(folder / f"{run.start}.pt")["net"])
     # Two starts may be one epoch, and then their runs are one: the checkpoint is named after the epoch.
     once = dataclasses.replace(run, start=str(epoch_of(run.start, warm)))

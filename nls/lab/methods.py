@@ -42,7 +42,7 @@ class Loss:
         """(K, K) rows t_y for a loss that is linear in the label, ℓ(z, y) = −Σ_j t_y[j] log p_j; None for the others.
 
         GLS is one, and so are backward correction and the complementary loss: they train side by side, whatever their
-        number, as one cross entropy. `tests/test_methods.py` holds them against the functions of `losses`.
+        number, as one cross entropy. `tests/test_stacks.py` holds them against the functions of `losses`.
         """
         onehot = np.eye(num_classes)
         match self.method:

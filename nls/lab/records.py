@@ -2,7 +2,8 @@
 
 A record answers for a run if it has the run's `config` (the hash of everything that determines it) and the checksum of
 the data as they are now; any other record of the same run stays in the file and is not used. Appending holds a lock, so
-several processes may share a file, and is all or nothing, so a process may be killed at any moment.
+several processes may share a file. A disk that refuses leaves nothing of what was appended, a kill whole lines and at
+most the beginning of one, which the next append cuts off.
 """
 
 import json
@@ -79,6 +80,7 @@ class Log:
         self.path = Path(path)
         self.records = index(read(self.path))
         self._end = self._lines = 0  # how far the file was read while it was locked
+        self._last = b""  # the line that ended there
 
     def append(self, records: Sequence[dict]) -> None:
         """Append all of `records` that the file does not hold, or none of them if the disk refuses."""
@@ -110,7 +112,8 @@ class Log:
         The last line may lack its end: a whole record gets one, the beginning of one is cut off.
         """
         size = file.seek(0, os.SEEK_END)
-        if size < self._end:  # somebody has written it anew
+        file.seek(max(self._end - len(self._last), 0))
+        if file.read(len(self._last)) != self._last:  # somebody has written it anew
             self.records, self._end, self._lines = {}, 0, 0
         file.seek(self._end)
         *lines, last = file.read().split(b"\n")
@@ -127,11 +130,12 @@ class Log:
         return size
 
     def _take(self, lines: Sequence[bytes]) -> None:
-        for line in lines:
-            self._lines += 1
+        for number, line in enumerate(lines, self._lines + 1):
             if line.strip():
-                record = _record(self.path, self._lines, line)
+                record = _record(self.path, number, line)
                 self.records.setdefault((record["config"], record["data"]), record)
+        self._lines += len(lines)
+        self._last = lines[-1] + b"\n" if lines else self._last
 
     def check_writable(self) -> None:
         try:

@@ -92,7 +92,7 @@ def grouped(runs: Sequence[Run]) -> list[Run]:
     """The runs, each knowing its `group` among them."""
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.recipe.trained_together(run), []).append(run)
+        groups.setdefault((run.table, run.recipe.trained_together(run)), []).append(run)
     for members in map(tuple, groups.values()):
         for run in members:
             object.__setattr__(run, "_group", members)  # no field: it says nothing about the run itself

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -56,10 +56,14 @@ def sweep(
     if missing:
         for table in {run.table for run in missing}:
             logs[table].check_writable()
-        groups = list({id(run.group): run.group for run in runs if run in missing}.values())
+        largest: dict[Run, tuple[Run, ...]] = {}  # of equal runs, one may have been built without its group
+        for run in runs:
+            largest[run] = max(largest.get(run, ()), run.group, key=len)
+        groups = list(dict.fromkeys(largest[run] for run in runs if run in missing))
         bar = tqdm(total=len(missing), desc=groups[0][0].table, unit="run", disable=not progress, leave=False)
-        with workers(executor, device, len(groups)) as (pool, places), bar:
-            for group, records in _trained(groups, pool, places, device):
+        places = None if executor else places_of(device)[: len(groups)]
+        with nullcontext(executor) if executor else processes(places) as pool, bar:
+            for group, records in _trained(groups, pool, places and len(places), device):
                 _check_origin(group, records)
                 logs[group[0].table].append(records)
                 bar.set_description(group[0].table)
@@ -70,17 +74,19 @@ def sweep(
 def _trained(
     waiting: list[tuple[Run, ...]], pool: Executor, places: int | None, device: str
 ) -> Iterator[tuple[tuple[Run, ...], list[dict]]]:
-    """Groups with their records, as they are done; at most `places` at a time, so that one column ends before the next
-    is begun."""
+    """Groups with their records, as they are done. At most `places` at a time, the first that are ready: a column ends
+    before more than the warm-up of the next is begun. After a failure what has ended by then comes first."""
     waiting, running = list(waiting), {}
     pending = {run for group in waiting for run in group}
+    needs = {group: {run.warm_up for run in group} for group in waiting}
     try:
         while waiting or running:
-            ready = [g for g in waiting if not any(run.warm_up in pending for run in g)]
+            ready = [group for group in waiting if not needs[group] & pending]
             for group in ready[: None if places is None else places - len(running)]:
                 running[pool.submit(train_group, group, device)] = group
                 waiting.remove(group)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            for future in sorted(done, key=lambda future: future.exception() is not None):
                 group = running.pop(future)
                 yield group, future.result()
                 pending -= set(group)
@@ -138,17 +144,6 @@ def rounded(measured: dict) -> dict:
 
 
 # ---------------------------------------------------------------- workers
-
-
-@contextmanager
-def workers(executor: Executor | None, device: str, num_groups: int) -> Iterator[tuple[Executor, int | None]]:
-    """Where to train, and how many groups at a time: as many as it likes on `executor`, else processes of our own."""
-    if executor is not None:
-        yield executor, None
-        return
-    places = places_of(device)[:num_groups]
-    with processes(places) as pool:
-        yield pool, len(places)
 
 
 def places_of(device: str) -> list[str]:

@@ -6,6 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -54,15 +55,16 @@ def verify(
         what = f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code"
         raise ValueError(f"{what}, these data and {max_seconds:g} seconds for each")
     drawn = random.Random(time.time_ns() if seed is None else seed).sample(cheap, min(sample, len(cheap)))
-    groups = list({id(described[key].group): described[key].group for key in drawn}.values())
+    groups = list(dict.fromkeys(described[key].group for key in drawn))
     device, cache = str(pick_device(device)), os.environ.get("NLS_CACHE")
     with tempfile.TemporaryDirectory() as empty:
         os.environ["NLS_CACHE"] = empty  # nothing that an earlier run left there may answer for a record
         try:
             with processes(places_of(device)[: len(groups)]) as pool:
-                again = index(
-                    r for records_of in pool.map(train_group, groups, [device] * len(groups)) for r in records_of
-                )
+                trained = pool.map(train_group, groups, [device] * len(groups))
+                again = index(record for group in trained for record in group)
+        except BrokenExecutor as error:
+            raise OSError(f"{table}: a worker was lost, out of memory perhaps ({error})") from error
         finally:
             os.environ.pop("NLS_CACHE")
             if cache is not None:

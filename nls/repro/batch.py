@@ -100,6 +100,8 @@ def run(
     traceback in `notebooks/` of its folder. An interruption ends the notebooks and their kernels.
     """
     watcher, outcomes = watcher or Watcher(), {}
+    if len({job.state for job in jobs}) < len(jobs):
+        raise ValueError(f"jobs: expected each name once in a folder, got {', '.join(job.stem for job in jobs)}")
     last = [job for job in jobs if job.stem.startswith(SCOREBOARD)]
     for part in ([job for job in jobs if job not in last], last):
         why = changed(part, force)
@@ -108,13 +110,12 @@ def run(
                 before = last_state(job)
                 outcomes[job.stem] = Outcome("unchanged", "", before["seconds"], before["cells"])
                 watcher.ended(job, outcomes[job.stem])
-        # Of those that never ran the later ones first: they are the experiments.
-        order = sorted(reversed(why), key=lambda job: -last_state(job).get("seconds", 0.0))
+        order = sorted(why, key=lambda job: -last_state(job).get("seconds", 0.0))
         with _notebooks(workers) as submit:
             futures = {}
             for job in order:
-                futures[submit(execute, job, watcher.counted)] = job
                 watcher.started(job, why[job])
+                futures[submit(execute, job, watcher.counted)] = job
             for future in as_completed(futures):
                 job, outcome = futures[future], future.result()
                 outcomes[job.stem] = replace(outcome, why=why[job]) if outcome.state == "done" else outcome
@@ -161,7 +162,7 @@ def reason(key: dict[str, str], before: dict[str, Any], job: Job) -> str:
     other = sorted(name for name in key.keys() | before["key"].keys() if key.get(name) != before["key"].get(name))
     if other:
         return f"changed: {', '.join(other[:3])}{' …' if len(other) > 3 else ''}"
-    drawn = any(_figures(job).glob(f"{job.source.stem[:2]}_*")) or "FIGURES" not in parameter_names(job.source)
+    drawn = any(_figures(job).glob(f"{job.source.stem[:2]}_*")) or "FIGURES" not in parameters_of(job.source)
     return "" if drawn or job.stem.startswith(SCOREBOARD) else "its figures are gone"
 
 
@@ -169,14 +170,18 @@ def _figures(job: Job) -> Path:
     return (job.source.parents[1] if job.publish else job.folder) / "figures"
 
 
-def parameter_names(path: Path) -> set[str]:
-    """Names assigned in the cell tagged `parameters`."""
+def parameters_of(path: Path) -> dict[str, Any]:
+    """What the cell tagged `parameters` assigns, by name; None for what is no literal."""
+    found: dict[str, Any] = {}
     for cell in _cells(path):
         if "parameters" in cell["metadata"].get("tags", []):
-            tree = ast.parse("".join(cell["source"]))
-            targets = [t for node in tree.body for t in getattr(node, "targets", [getattr(node, "target", None)])]
-            return {t.id for t in targets if isinstance(t, ast.Name)}
-    return set()
+            for node in ast.parse("".join(cell["source"])).body:
+                for target in getattr(node, "targets", [getattr(node, "target", None)]):
+                    if isinstance(target, ast.Name):
+                        found[target.id] = None
+                        with suppress(ValueError):
+                            found[target.id] = ast.literal_eval(node.value)
+    return found
 
 
 def _source(path: Path) -> str:
@@ -214,25 +219,28 @@ def _content_hash(path: Path, size: int, modified: int) -> str:
 
 def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
     """Run one notebook in a process of its own, render its page, keep its state. A failure is an outcome."""
-    begun, key = time.time(), key_of(job)
-    for folder in (job.output.parent, job.state.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    job.state.unlink(missing_ok=True)
-    job.output.unlink(missing_ok=True)
-    for _ in range(KERNEL_STARTS):
-        error, executed = run_papermill(job, counted)
-        if not error or executed:
-            break
-    if job.publish:
-        if not error:
+    begun, executed = time.time(), 0
+    try:
+        key = key_of(job)
+        for folder in (job.output.parent, job.state.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        job.state.unlink(missing_ok=True)
+        job.output.unlink(missing_ok=True)
+        for _ in range(KERNEL_STARTS):
+            error, executed = run_papermill(job, counted)
+            if not error or executed or _stopping.is_set():
+                break
+        if job.publish and not error:
             publish(job.output, job.source)
-    elif job.output.exists():
-        site.page(job.output, job.folder / "site")
-    outcome = Outcome("failed" if error else "done", error, time.time() - begun, executed)
-    if not error:
-        temporary = job.state.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"key": key} | asdict(outcome)))
-        temporary.replace(job.state)
+        elif not job.publish and job.output.exists() and not _stopping.is_set():
+            site.page(job.output, job.folder / "site")
+        outcome = Outcome("failed" if error else "done", error, time.time() - begun, executed)
+        if not error:
+            temporary = job.state.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"key": key} | asdict(outcome)))
+            temporary.replace(job.state)
+    except Exception as error:  # a folder or a disk that refuses, say
+        outcome = Outcome("failed", f"{type(error).__name__}: {error}", time.time() - begun, executed)
     return outcome
 
 

@@ -75,7 +75,7 @@ def run(
     chosen = choose_notebooks(home, notebooks or [])
     given = parse_parameters(parameter or [])
     if update and (given or profile != "quick"):
-        raise Failure("--update: rewrites the committed outputs, which have the notebooks' own parameters; drop -p")
+        raise Failure("--update: rewrites the committed outputs, with their own parameters; drop -p and --profile")
     folder = (build or home / "build" / ("update" if update else profile)).resolve()
     inside = folder.relative_to(home) if folder.is_relative_to(home) else folder
     places = {"RESULTS": (inside / "results").as_posix(), "FIGURES": (inside / "figures").as_posix()}
@@ -95,30 +95,40 @@ def run(
 
 
 def _sweep_for(jobs: Sequence[batch.Job], home: Path, device: str, scheduler: str | None) -> None:
-    """Train what these notebooks will look for, all of it in one pool. What cannot be trained stops nobody: the
-    notebook that needs it says so."""
+    """Train what these notebooks will look for, all of it in one pool. What cannot be trained stops nobody: the rest
+    is trained table by table, and the notebook that needs it says so."""
     with cluster(scheduler) if scheduler else nullcontext() as executor:
-        runs: dict[Path, list] = {}
+        wanted: dict[tuple[Path, str], list] = {}
         for job in jobs:
-            profile, results = job.parameters.get("PROFILE", "quick"), job.parameters.get("RESULTS", "results")
-            runs.setdefault(home / results, []).extend(plan.runs(job.source.stem, profile, job.parameters))
-        for results, wanted in runs.items():
-            if wanted:
-                try:
-                    sweep(wanted, results, device=device, executor=executor)
-                except (ValueError, TypeError, OSError) as error:
-                    typer.echo(f"nls: {error}", err=True)
+            given = {"PROFILE": "quick", "RESULTS": "results", "DEVICE": device} | job.parameters
+            runs = plan.runs(job.source.stem, given["PROFILE"], given)
+            if runs:
+                wanted.setdefault((home / given["RESULTS"], given["DEVICE"]), []).extend(runs)
+        for (results, where), runs in wanted.items():
+            try:
+                sweep(runs, results, device=where, executor=executor)
+            except (ValueError, TypeError, OSError):
+                for table in dict.fromkeys(run.table for run in runs):
+                    try:
+                        sweep([r for r in runs if r.table == table], results, device=where, executor=executor)
+                    except (ValueError, TypeError, OSError) as error:
+                        typer.echo(f"nls: {error}", err=True)
 
 
 def _parameters(path: Path, usual: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Refuses a parameter that the notebook's `parameters` cell does not assign: papermill would only log it."""
-    names = batch.parameter_names(path)
-    if unknown := sorted(given.keys() - names):
-        raise Failure(f"-p: {path.stem} has no {', '.join(unknown)}; expected {', '.join(sorted(names))}")
+    """Refuses a parameter that the notebook's `parameters` cell does not assign (papermill would only log it), and a
+    value of another kind."""
+    own = batch.parameters_of(path)
+    if unknown := sorted(given.keys() - own):
+        raise Failure(f"-p: {path.stem} has no {', '.join(unknown)}; expected {', '.join(sorted(own))}")
+    for name, value in given.items():
+        kinds = {int, float} if isinstance(own[name], float) else {type(own[name])}
+        if own[name] is not None and type(value) not in kinds:
+            raise Failure(f"-p: got {name}={value!r}, expected {type(own[name]).__name__}, such as {own[name]!r}")
     if given.get("PROFILE", "quick") not in PROFILES:
         raise Failure(f"-p: got PROFILE={given['PROFILE']!r}, expected one of {', '.join(PROFILES)}")
     pick_device(given.get("DEVICE", "cpu"))
-    return {k: v for k, v in usual.items() if k in names} | given
+    return {k: v for k, v in usual.items() if k in own} | given
 
 
 def choose_notebooks(home: Path, wanted: list[str]) -> list[Path]:
@@ -134,7 +144,7 @@ def choose_notebooks(home: Path, wanted: list[str]) -> list[Path]:
 
 def _named(path: Path, wanted: str) -> bool:
     if wanted.isdecimal():
-        return int(path.stem.split("_")[0]) == int(wanted)
+        return path.stem.split("_")[0].lstrip("0") == wanted.lstrip("0")
     return wanted in (path.stem, path.name) or Path(wanted).expanduser().resolve() == path.resolve()
 
 
@@ -149,6 +159,8 @@ def parse_parameters(parameters: list[str]) -> dict[str, Any]:
             given[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             given[name] = value
+        if type(given[name]) not in (int, float, bool, str, list, type(None)):
+            raise Failure(f"-p: got {text!r}, expected a number, text or a list")
     return given
 
 

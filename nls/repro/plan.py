@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..checks import check_integer
 from ..lab.runs import Run
 from ..lab.tables import table_runs
 
@@ -12,7 +13,8 @@ from ..lab.tables import table_runs
 class Shown:
     """A table that a notebook shows, and the parameter that says for how many seeds.
 
-    With `part` it takes hours: `quick` and `smoke` train a part of it, for one seed, and show the committed records.
+    With `part` it takes hours: the profiles of `WHOLE` train it, the others a part of it, for one seed, and show the
+    committed records.
     """
 
     table: str
@@ -21,6 +23,7 @@ class Shown:
     part: bool = False
 
 
+WHOLE = ("small", "paper")
 PLAN = {
     "04_table1_uci": (Shown("table1", 20),),
     "05_two_dimensions": (Shown("two_dimensions", 100),),
@@ -35,8 +38,9 @@ def runs(notebook: str, profile: str, parameters: Mapping[str, Any]) -> list[Run
     """What a notebook reads records of at a profile; none if it trains nothing."""
     found = []
     for shown in PLAN.get(notebook, ()):
-        if not shown.part or profile not in ("quick", "smoke"):
-            found += table_runs(shown.table, profile, range(parameters.get(shown.parameter, shown.seeds)))
+        seeds = check_integer(shown.parameter, parameters.get(shown.parameter, shown.seeds), 1)
+        if not shown.part or profile in WHOLE:
+            found += table_runs(shown.table, profile, range(seeds))
         if shown.part:
             found += table_runs(shown.table, "smoke" if profile == "smoke" else "quick", [0])
     return found
