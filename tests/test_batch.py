@@ -213,7 +213,7 @@ def hear_ctrl_c():
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals and named pipes")
 def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
     """More notebooks than processes, one of them with a process of its own; all hear of Ctrl-C, as on a terminal."""
-    write(house / "notebooks" / "09_quick.ipynb", "1 + 1")  # the later ones begin
+    write(house / "notebooks" / "02_quick.ipynb", "1 + 1")
     begun = house / "begun"
     os.mkfifo(begun)
     long = (
@@ -224,8 +224,8 @@ def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
     )
     numbers = ["04", "05", "06", "07", "08"]
     for number in numbers:
-        write(house / "notebooks" / f"{number}_long.ipynb", long if number == "08" else "import time\ntime.sleep(3600)")
-    command = [sys.executable, "-m", "nls", "run", "--jobs", "2", "--build", "build", "09", *numbers]
+        write(house / "notebooks" / f"{number}_long.ipynb", long if number == "04" else "import time\ntime.sleep(3600)")
+    command = [sys.executable, "-m", "nls", "run", "--jobs", "2", "--build", "build", "02", *numbers]
     child = subprocess.Popen(
         command,
         cwd=house,
@@ -238,7 +238,7 @@ def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
     guard = threading.Timer(120, os.killpg, (child.pid, signal.SIGKILL))
     guard.start()
     said = child.stdout.readline()  # the short one is done
-    assert said.startswith("09_quick"), said + child.communicate()[0]
+    assert said.startswith("02_quick"), said + child.communicate()[0]
     file = os.open(begun, os.O_RDONLY | os.O_NONBLOCK)
     assert select.select([file], [], [], 60)[0], "the long one has not begun"
     pids = [int(pid) for pid in os.read(file, 100).split()]
@@ -249,6 +249,6 @@ def test_an_interruption_ends_everybody_and_can_be_taken_up_again(house):
     assert "interrupted; what was recorded is kept" in output and "Traceback" not in output
     assert len(pids) == 3 and not any(psutil.pid_exists(pid) for pid in pids)
 
-    again = subprocess.run([*command[:-6], "09"], cwd=house, capture_output=True, text=True)
+    again = subprocess.run([*command[:-6], "02"], cwd=house, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "unchanged" in again.stdout.splitlines()[0]
