@@ -118,6 +118,7 @@ def test_a_damaged_warm_up_is_one_clear_line(column):
         images.fit(run, CPU)
 
 
+@pytest.mark.slow
 def test_every_method_of_table_5_trains_to_a_record(tmp_path):
     runs = tables.table_runs("table5", "smoke", [0])
     assert {r.method for r in runs} == {"gls", "blc", "flc", "peer", "fdiv"}

@@ -617,6 +617,7 @@ def compiled(function, backend="aot_eager"):
     return torch.compile(function, backend=backend, fullgraph=True)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", ["gls", "gls_weight", "forward"])
 def test_compiles_to_machine_code(name):

@@ -74,6 +74,7 @@ def parsed(path):
     return BeautifulSoup(path.read_text(), "html.parser")
 
 
+@pytest.mark.slow
 def test_every_link_and_source_is_there(committed):
     checked = 0
     for path, page in committed.items():
