@@ -1,9 +1,18 @@
-"""Claims with intervals and verdicts.
+"""Claims and verdicts: what was compared, how it came out, and whether that is what the paper says.
 
-The rule, fixed before the runs. A claim has one or more parts. A part about a difference holds if the mean
-paired difference over seeds lies in the claimed direction with a two-sided t-test at p < .05 after Holm's correction
-over all such parts of a notebook. A part about an identity or a threshold fixed beforehand holds if it is met. A claim
-`holds` if all its parts do, `does not` if none does, else `partly`; with one seed the verdict is `one seed`.
+The rule. A statement about formulas is an `identity`, or a `counterexample` to it is shown. Every other claim has a
+**primary** comparison, written into `paper.CLAIMS` together with the margin that matters. Its paired differences
+(positive: as claimed) decide:
+
+supported               Holm-adjusted p < .05 over the notebook's primaries, on the claimed side, and not shown to be
+                        smaller than the margin; of a claim of equality: the 90 % interval lies inside the margin
+smaller than matters    the 90 % interval lies inside the margin
+reversed                p < .05 on the other side; of a claim of equality: the 95 % interval lies outside the margin
+inconclusive            none of these, or a single seed
+not tested              nothing was run in the claim's own setting
+
+Of several primary parts all must be supported; else the claim is reversed if one part is, then smaller than matters,
+then inconclusive. Everything else is evidence: shown beside it, corrected together, without a vote.
 """
 
 from collections.abc import Sequence
@@ -12,10 +21,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from .figures import write
 from .paper import CLAIMS
+
+VERDICTS = (
+    "identity",
+    "supported",
+    "counterexample",
+    "reversed",
+    "smaller than matters",
+    "inconclusive",
+    "not tested",
+)
 
 
 def check(what: str, see, expected, tolerance: float = 1e-12) -> bool:
@@ -34,9 +53,10 @@ def check(what: str, see, expected, tolerance: float = 1e-12) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """One tested statement. Either paired `differences` over seeds (positive = as claimed), or a plain `ok`.
+    """One comparison: paired `differences` over seeds (positive = as claimed), or `ok` for what is exact.
 
-    `protocol` says how it was measured; `note` is shown beside the result. `n` counts the seeds or cases of an `ok`.
+    `protocol` says how it was measured, `evidence` that it does not vote, `n` how many cases an `ok` covers. `overlap`
+    is the ratio of test to training rows where seeds are repeated splits of one set, see `paired`.
     """
 
     claim: str
@@ -44,7 +64,9 @@ class Part:
     protocol: str
     differences: Sequence[float] | None = None
     ok: bool | None = None
+    evidence: bool = False
     n: int | None = None
+    overlap: float = 0.0
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -52,20 +74,30 @@ class Part:
             raise ValueError(f"{self.claim}, {self.statement}: expected either differences or ok, got both or neither")
 
 
-def paired(differences: Sequence[float]) -> dict:
-    """Mean, 95 % t-interval, two-sided p and n of paired differences. With n = 1 there is no interval and no p."""
+def paired(differences: Sequence[float], overlap: float = 0.0) -> dict:
+    """Mean, 95 % t-interval, two-sided p, sd and n of paired differences, and the 90 % interval as low90, high90.
+
+    `overlap` is n_test / n_train of random splits of one data set: their training rows overlap, so the variance of the
+    mean is sd² (1/n + overlap) (Nadeau and Bengio 2003). With n = 1 there is neither interval nor p.
+    """
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
         raise ValueError(f"differences: got shape {d.shape}, {np.isfinite(d).sum()} finite; expected finite numbers")
     mean, n = d.mean(), len(d)
     if n == 1:
-        return {"mean": mean, "low": np.nan, "high": np.nan, "p": np.nan, "sd": np.nan, "n": 1}
-    sd = d.std(ddof=1)
-    if sd == 0:
-        return {"mean": mean, "low": mean, "high": mean, "p": float(mean == 0), "sd": 0.0, "n": n}
-    half = stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n)
-    p = 2 * stats.t.sf(abs(mean) / (sd / np.sqrt(n)), n - 1)
-    return {"mean": mean, "low": mean - half, "high": mean + half, "p": p, "sd": sd, "n": n}
+        return {"mean": mean, "n": 1} | dict.fromkeys(("low", "high", "low90", "high90", "p", "sd"), np.nan)
+    error = d.std(ddof=1) * np.sqrt(1 / n + overlap)
+    wide, narrow = (stats.t.ppf(q, n - 1) * error for q in (0.975, 0.95))
+    p = 2 * stats.t.sf(abs(mean) / error, n - 1) if error else float(mean == 0)
+    ends = {"low": mean - wide, "high": mean + wide, "low90": mean - narrow, "high90": mean + narrow}
+    return {"mean": mean, **ends, "p": p, "sd": d.std(ddof=1), "n": n}
+
+
+def detectable(sd: float, n: int, overlap: float = 0.0) -> float:
+    """The true mean difference that n pairs would have shown (two-sided p < .05) with a probability of 80 %."""
+    limit = stats.t.ppf(0.975, n - 1)
+    shift = optimize.brentq(lambda d: stats.nct.sf(limit, n - 1, d) - 0.8, 0, 100)
+    return float(shift * sd * np.sqrt(1 / n + overlap))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -79,59 +111,45 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def judge(parts: Sequence[Part]) -> pd.DataFrame:
-    """One row per part: estimate, interval, n, Holm-adjusted p, and whether it holds; `verdict` is the claim's."""
+    """One row per part: estimate, intervals, n, Holm-adjusted p and `result`; `verdict` is the claim's."""
     known = {c.id: c for c in CLAIMS}
     unknown = {p.claim for p in parts} - known.keys()
     if unknown or not parts:
         raise ValueError(f"parts: got claims {sorted(unknown)} of {len(parts)} parts, expected ids of paper.CLAIMS")
+    empty = dict.fromkeys(("mean", "low", "high", "low90", "high90", "p", "sd"), np.nan)
     rows = []
     for part in parts:
-        row = {"claim": part.claim, "statement": part.statement, "protocol": part.protocol, "note": part.note}
-        measured = paired(part.differences) if part.differences is not None else {"n": part.n}
-        rows.append(row | {"mean": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "sd": np.nan} | measured)
+        row = {"claim": part.claim, "role": "evidence" if part.evidence else "primary"}
+        row |= {"statement": part.statement, "protocol": part.protocol, "note": part.note, "overlap": part.overlap}
+        row |= {"n": part.n, "ok": part.ok} | empty
+        rows.append(row if part.differences is None else row | paired(part.differences, part.overlap))
     table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"])
-    tested = [p.differences is not None for p in parts]
-    as_claimed = (table["mean"] > 0) & (table["p_holm"] < 0.05)
-    table["holds"] = np.where(tested, as_claimed, [bool(p.ok) for p in parts])
-    single = table["n"].eq(1)
-    verdicts = {}
-    for claim, rows_of in table.groupby("claim", sort=False):
-        held = rows_of["holds"]
-        verdict = "holds" if held.all() else "partly" if held.any() else "does not"
-        verdicts[claim] = "one seed" if single[rows_of.index].any() else verdict
-    table["verdict"] = table["claim"].map(verdicts)
-    return table
+    table["p_holm"] = table.groupby("role")["p"].transform(lambda p: holm(p))
+    table["result"] = [_result(row, known[row.claim]) for row in table.itertuples()]
+    deciding = table[table["role"] == "primary"].groupby("claim")["result"]
+    table["verdict"] = table["claim"].map(deciding.agg(_of_all)).fillna("not tested")
+    return table.drop(columns="ok")
 
 
-def lines(judged: pd.DataFrame) -> str:
-    """The judged parts as text, a claim a paragraph: what notebooks print and what is compared in tests.
+def _result(row, claim) -> str:
+    if row.ok is not None:
+        exact = ("counterexample", "identity") if not claim.primary else ("reversed", "supported")
+        return exact[bool(row.ok)]
+    if row.n == 1:
+        return "inconclusive"
+    inside = -claim.margin < row.low90 and row.high90 < claim.margin
+    if claim.equal:
+        outside = row.low >= claim.margin or row.high <= -claim.margin
+        return "supported" if inside else "reversed" if outside else "inconclusive"
+    if inside:
+        return "smaller than matters"
+    return ("supported" if row.mean > 0 else "reversed") if row.p_holm < 0.05 else "inconclusive"
 
-    With one seed nothing is tested; (+) and (-) then only say whether the difference has the claimed sign.
-    """
-    known, out = {c.id: c for c in CLAIMS}, []
-    for claim, rows in judged.groupby("claim", sort=False):
-        c = known[claim]
-        out.append(f"{rows['verdict'].iloc[0].upper()}: {c.text} ({c.source})")
-        for row in rows.itertuples():
-            mark = ("(+)" if row.holds or row.mean > 0 else "(-)") if row.n == 1 else "yes" if row.holds else "no "
-            out.append(f"  {mark}  {row.statement} [{row.protocol}]{_numbers(row)}")
-    return "\n".join(out)
 
-
-def _numbers(row) -> str:
-    text = ""
-    if not np.isnan(row.mean):
-        digits = "+.1e" if abs(row.mean) < 5e-5 else "+.4f"
-        text = f": {row.mean:{digits}}"
-        if row.n > 1:
-            p = "p < .001" if row.p_holm < 0.001 else f"p = {row.p_holm:.3f}"
-            text += f" [{row.low:{digits}}, {row.high:{digits}}], n = {row.n:.0f}, {p}"
-        else:
-            text += ", n = 1"
-    elif row.n and not np.isnan(row.n):
-        text = f": n = {row.n:.0f}"
-    return text + (f"; {row.note}" if row.note else "")
+def _of_all(results: pd.Series) -> str:
+    """A conjunction's verdict: what speaks against it first."""
+    order = ("counterexample", "reversed", "smaller than matters", "inconclusive", "supported", "identity")
+    return min(results, key=order.index)
 
 
 def save_claims(judged: pd.DataFrame, notebook: str, figures: Path | str) -> None:
@@ -139,40 +157,43 @@ def save_claims(judged: pd.DataFrame, notebook: str, figures: Path | str) -> Non
     write(Path(figures) / f"{notebook}_claims.csv", judged.round(6).to_csv(index=False))
 
 
-def conclude(parts: Sequence[Part], notebook: str, figures: Path | str) -> None:
-    """Judge a notebook's parts, keep the verdicts for the scoreboard and print them."""
-    judged = judge(parts)
-    save_claims(judged, notebook, figures)
-    print(lines(judged))
-
-
 def scoreboard(figures: Path | str) -> pd.DataFrame:
-    """Every claim of `paper.CLAIMS` with its verdict; `not tested` where no notebook has judged it."""
+    """Every claim of `paper.CLAIMS` with its verdict and the numbers of its primary comparison.
+
+    `not tested` where no notebook has judged it.
+    """
     found = [pd.read_csv(f) for f in sorted(Path(figures).glob("*_claims.csv"))]
-    judged = pd.concat(found) if found else pd.DataFrame(columns=["claim"])
+    judged = pd.concat(found) if found else pd.DataFrame(columns=["claim", "role"])
     rows = []
     for c in CLAIMS:
-        parts = judged[judged["claim"] == c.id]
-        tested = len(parts) > 0
-        n = parts["n"].dropna() if tested else []
-        rows.append(
-            {
-                "claim": c.text,
-                "source": c.source,
-                "verdict": parts["verdict"].iloc[0] if tested else "not tested",
-                "parts": _parts(parts) if tested else "",
-                "n": f"{n.min():.0f}" if len(n) else "",
-                "protocol": "; ".join(dict.fromkeys(parts["protocol"])) if tested else "",
-                "notebook": c.notebook,
-            }
-        )
+        parts = judged[(judged["claim"] == c.id) & (judged["role"] == "primary")]
+        verdict = parts["verdict"].iloc[0] if len(parts) else "not tested"
+        row = {"verdict": verdict, "claim": c.text, "source": c.source, "notebook": c.notebook}
+        measured = bool(c.primary) or verdict == "not tested"
+        row |= {"kind": "measured" if measured else "formulas", "compared": c.primary, "margin": c.margin}
+        row |= {"named": c.named if c.primary else "", "found": _found(parts, verdict)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _parts(parts: pd.DataFrame) -> str:
-    """How many parts hold; of those with one seed, how many have the claimed sign."""
-    single = parts[parts["n"] == 1]
-    tested = parts.drop(single.index)
-    signs = f"{(single['holds'] | (single['mean'] > 0)).sum()}/{len(single)} in sign"
-    held = f"{tested['holds'].sum()}/{len(tested)}"
-    return held if not len(single) else signs if not len(tested) else f"{held}, {signs}"
+def _found(parts: pd.DataFrame, verdict: str) -> str:
+    """The part that decides a verdict in words: of those with that result the first; and how many share it."""
+    if not len(parts):
+        return ""
+    deciding = parts[parts["result"] == verdict]
+    first = deciding.iloc[0]
+    shared = f"{len(deciding)} of {len(parts)} parts; " if len(parts) > 1 else ""
+    return f"{shared}{first['statement']}{numbers(first)}"
+
+
+def numbers(row) -> str:
+    """A part's estimate with its interval, n, and, where it is inconclusive, what could have been shown."""
+    if np.isnan(row["mean"]):
+        return f" (n = {row['n']:,.0f})" if row["n"] and not np.isnan(row["n"]) else ""
+    digits = "+.4f" if abs(row["mean"]) < 0.1 else "+.3f"
+    if row["n"] == 1:
+        return f": {row['mean']:{digits}}, n = 1"
+    text = f": {row['mean']:{digits}} [{row['low']:{digits}}, {row['high']:{digits}}], n = {row['n']:.0f}"
+    if row["result"] == "inconclusive":
+        text += f", could have shown {detectable(row['sd'], int(row['n']), row['overlap']):.3f}"
+    return text.replace("-", "−")

@@ -6,11 +6,25 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .claims import paired
-from .figures import rate_colour
+from .claims import judge, numbers, paired, save_claims
+from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, write
+from .paper import CLAIMS
 
-PROTOCOLS = {"best_test": "best", "crossfit": "crossfit", "last": "last", "noisy_val": "noisy val"}
-VERDICTS = {"holds": "#1e8449", "partly": "#b9770e", "does not": "#c0392b", "one seed": "#5d6d7e", "not tested": "#999"}
+PROTOCOLS = {
+    "best_test": "best on test",
+    "crossfit": "best on one half of the test set, scored on the other",
+    "last": "last",
+    "noisy_val": "chosen on noisy labels",
+}
+COLOURS = {
+    "identity": NLS_COLOUR,
+    "supported": NLS_COLOUR,
+    "counterexample": LS_COLOUR,
+    "reversed": LS_COLOUR,
+    "smaller than matters": "#b9770e",
+    "inconclusive": CE_COLOUR,
+    "not tested": "#8a8a8a",
+}
 
 
 def summary(records: pd.DataFrame, keys: Sequence[str], measures: Sequence[str] = tuple(PROTOCOLS)) -> pd.DataFrame:
