@@ -127,7 +127,8 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
     table["p_holm"] = table.groupby("role")["p"].transform(lambda p: holm(p))
     table["result"] = [_result(row, known[row.claim]) for row in table.itertuples()]
     deciding = table[table["role"] == "primary"].groupby("claim")["result"]
-    table["verdict"] = table["claim"].map(deciding.agg(_of_all)).fillna("not tested")
+    decided = {claim: _of_all(results) for claim, results in deciding}
+    table["verdict"] = [decided.get(claim, "not tested") for claim in table["claim"]]
     return table.drop(columns="ok")
 
 

@@ -1,4 +1,4 @@
-"""Figures: one style and palette, an axis of rates, and files with the numbers behind every picture."""
+"""Figures: one theme and palette, the axis of rates, and files with the numbers behind every picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,10 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 LS_COLOUR, CE_COLOUR, NLS_COLOUR, PAPER_COLOUR = "#c0392b", "#5d6d7e", "#1e8449", "#7d3c98"
+RATE_LABEL = "smooth rate r   (negative  ←  0  →  label smoothing)"
 
 
 def home() -> Path:
@@ -24,30 +26,40 @@ def rate_colour(rate: float) -> str:
 
 
 def rate_position(rate) -> np.ndarray:
-    """Where a rate stands on an axis that shows −8 and .8 alike: −r for r ≥ 0 and |r|/(1 + |r|) for r < 0."""
-    r = np.asarray(rate, dtype=float)
-    return -r / np.maximum(1, 1 - r)
+    """Where a rate stands on the axis of rates: −log(1 − r), on which smoothing and symmetric noise add."""
+    return -np.log1p(-np.asarray(rate, dtype=float))
 
 
 def rate_axis(ax, rates: Sequence[float], label: bool = True) -> None:
-    """Label the x axis of `ax` with smooth rates: label smoothing on the left, negative rates on the right."""
-    ax.set_xticks(rate_position(rates), [f"{r:g}".replace("-", "−") for r in rates], rotation=90, fontsize=7.5)
+    """Label the x axis of `ax` with smooth rates: negative rates on the left, label smoothing on the right."""
+    ax.set_xticks(rate_position(rates), [f"{r:g}".replace("-", "−") for r in rates], rotation=90)
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    if label:
-        ax.set_xlabel("smooth rate r   (label smoothing  ←  0  →  negative)")
+    ax.set_xlabel(RATE_LABEL if label else "")
+
+
+def rate_lines(ax, records: pd.DataFrame, measure: str, **how) -> None:
+    """Mean of `measure` over seeds against the rate, with a band of two standard errors; `how` goes to seaborn."""
+    data = records.assign(position=rate_position(records["rate"]))
+    sns.lineplot(data, x="position", y=measure, errorbar=("se", 2), marker="o", ax=ax, **how)
+
+
+def noise_palette(noise_rates: Sequence[float]) -> dict[float, tuple]:
+    """A colour for each noise rate, light for none, dark for much."""
+    return dict(zip(noise_rates, sns.color_palette("flare", len(noise_rates)), strict=True))
 
 
 def style() -> None:
-    """Matplotlib settings of all figures; the same numbers give the same bytes."""
+    """The theme of all figures; the same numbers give the same bytes."""
     plt.rcdefaults()
+    sns.set_theme(style="ticks", palette=[NLS_COLOUR, LS_COLOUR, CE_COLOUR, PAPER_COLOUR])
     mpl.rcParams.update(
         {
+            "axes.grid": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.titlesize": 11,
             "figure.constrained_layout.use": True,
             "figure.dpi": 100,
-            "font.size": 10,
+            "grid.alpha": 0.4,
             "legend.frameon": False,
             "svg.fonttype": "path",
             "svg.hashsalt": "nls",

@@ -1,12 +1,13 @@
-"""Tables: ours beside the paper's, rates chosen in several ways, and the scoreboard."""
+"""Tables and sentences: ours beside the paper's, rates chosen in several ways, claims with their verdicts."""
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .claims import judge, numbers, paired, save_claims
+from .claims import Part, judge, numbers, paired, save_claims
 from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, write
 from .paper import CLAIMS
 
@@ -33,8 +34,13 @@ def summary(records: pd.DataFrame, keys: Sequence[str], measures: Sequence[str] 
     return grouped.rename(columns={"std": "sd", "count": "n"}, level=1)
 
 
+def flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """A `summary` for a csv file: columns measure_mean, measure_sd, measure_n, and the keys as columns."""
+    return frame.set_axis([f"{a}_{b}" for a, b in frame.columns], axis=1).reset_index()
+
+
 def user_row(records: pd.DataFrame) -> dict:
-    """Last row for `rate_table`: the `noisy_val` of the rate, too, that each seed's held-out noisy labels choose."""
+    """Last row for `rate_table`: `noisy_val` of the rate that each seed's held-out noisy labels choose, too."""
     chosen = chosen_on_noisy_labels(records, ["noise_rate", "seed"]).groupby("noise_rate")["noisy_val"]
     cells = {(e, "noisy_val"): f"{c.mean() * 100:.1f}\u00a0±\u00a0{c.std() * 100:.1f}" for e, c in chosen}
     return {"label": "rate chosen on noisy labels"} | cells
@@ -56,32 +62,36 @@ def best_of(candidates: pd.DataFrame, measure: str) -> pd.Series:
     return first.set_index("seed")[measure].sort_index()
 
 
-def rate_chosen_elsewhere(records: pd.DataFrame, rates: Sequence[float], measure: str = "best_test") -> pd.Series:
-    """Per seed, `measure` of the best of `rates`, where best is the mean over the seeds of the other half.
+def at(records: pd.DataFrame, rate: float, measure: str = "best_test") -> pd.Series:
+    """`measure` of one rate by seed; `records` is one cell: a record per rate and seed."""
+    return records[records["rate"] == rate].set_index("seed")[measure].sort_index()
 
-    Every other seed chooses for the rest and the other way round, so the choice is never scored on the seeds that made
-    it, and a longer list of rates is no advantage. (A single seed chooses for itself; its verdict is `one seed`.)
-    `records` is one cell: a record per rate and seed.
+
+def best_rate(records: pd.DataFrame, rates: Sequence[float], measure: str = "best_test", lowest: bool = False) -> float:
+    """Of `rates` the one with the best mean over the seeds of a cell; `lowest` where less is better, as of NLL."""
+    means = records[records["rate"].isin(rates)].groupby("rate")[measure].mean()
+    return float(means.idxmin() if lowest else means.idxmax())
+
+
+def split_seeds(records: pd.DataFrame, fresh: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records that make tables and choose rates, and those of the `fresh` seeds, which decide verdicts.
+
+    Where there are none, as at `smoke`, the last seed is taken for fresh.
     """
-    by_seed = records[records["rate"].isin(rates)].pivot(index="seed", columns="rate", values=measure)
-    scored = []
-    for half in (0, 1) if len(by_seed) > 1 else (0,):
-        mine, others = by_seed.iloc[half::2], by_seed.iloc[1 - half :: 2]
-        scored.append(mine[(others if len(others) else mine).mean().idxmax()])
-    return pd.concat(scored).sort_index()
-
-
-def best_rates(accuracy: pd.Series) -> list[float]:
-    """The rates (the index) with the best two values to four decimals, ties included, in rising order."""
-    rounded = accuracy.round(4)
-    return sorted(rounded[rounded >= rounded.nlargest(2).iloc[-1]].index)
+    here = records["seed"].isin(list(fresh))
+    here = here if here.any() else records["seed"] == records["seed"].max()
+    return records[~here], records[here]
 
 
 def tied_with_best(cell: pd.DataFrame, measure: str = "best_test") -> list[float]:
-    """Rates of one cell that cannot be told from the best one: paired t-test over seeds, p > .05, not corrected."""
+    """Rates of one cell that cannot be told from the best one: paired t-test over seeds, p > .05, not corrected.
+
+    Of a single seed the best alone.
+    """
     by_seed = cell.pivot(index="seed", columns="rate", values=measure)
     best = by_seed.mean().idxmax()
-    return [r for r in by_seed if r == best or not paired(by_seed[best] - by_seed[r])["p"] < 0.05]
+    differences = {r: (by_seed[best] - by_seed[r]).dropna() for r in by_seed}
+    return [r for r, d in differences.items() if r == best or (len(d) > 1 and not paired(d)["p"] < 0.05)]
 
 
 def rate_table(
@@ -94,8 +104,9 @@ def rate_table(
 ) -> str:
     """HTML: a row per rate, a group of columns per value of `column` with the paper's number and ours in per cent.
 
-    Ours is mean ± sd over seeds. In every column the best two rates (and ties) are bold and coloured as in the paper,
-    green for a negative rate, red for a positive one. `last_row` maps (noise rate, measure) to text for a final row.
+    Ours is mean ± sd over seeds. In every column of ours the rates that cannot be told from the best one are bold, in
+    the paper's (single values) the best one: green for a negative rate, red for a positive one, grey for none.
+    `last_row` maps (noise rate, measure) to text for a final row.
     """
     means = summary(records, ["rate", column], measures)
     rates = sorted(records["rate"].unique(), reverse=True)
@@ -104,30 +115,31 @@ def rate_table(
     heads = (["paper"] if theirs is not None else []) + [PROTOCOLS.get(m, m) for m in measures]
     columns, cells = [], []
     for eps in noise:
-        for head in heads:
-            measure = None if head == "paper" else measures[heads.index(head) - (theirs is not None)]
-            ours = None if measure is None else means[measure, "mean"].xs(eps, level=1).reindex(rates)
-            values = ours if measure else theirs[eps].reindex(rates) if eps in theirs else pd.Series(index=rates)
-            texts = ["" if np.isnan(v) else f"{v * 100:.1f}" for v in values]
-            if measure is not None:
-                sds = means[measure, "sd"].xs(eps, level=1).reindex(rates)
-                texts = [
-                    t if np.isnan(s) else f"{t}\u00a0±\u00a0{s * 100:.1f}" for t, s in zip(texts, sds, strict=True)
-                ]
+        cell = records[records[column] == eps]
+        for head, measure in zip(heads, [None] * (theirs is not None) + list(measures), strict=True):
+            if measure is None:
+                values = theirs[eps].reindex(rates) if eps in theirs else pd.Series(index=rates, dtype=float)
+                best, texts = [values.idxmax()] if values.notna().any() else [], [_percent(v) for v in values]
+            else:
+                ours = means.xs(eps, level=1)[measure].reindex(rates)
+                best, texts = tied_with_best(cell, measure), list(map(_percent, ours["mean"], ours["sd"]))
             columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, head))
-            cells.append(_coloured(texts, values.to_numpy(), rates))
-            if last_row is not None:
-                cells[-1].append(last_row.get((eps, measure or "paper"), ""))
+            marks = [_marked(text, rate) if rate in best else text for text, rate in zip(texts, rates, strict=True)]
+            cells.append(marks + ([last_row.get((eps, measure or "paper"), "")] if last_row is not None else []))
     index = [f"r = {r:g}" for r in rates] + ([last_row["label"]] if last_row is not None else [])
     frame = pd.DataFrame(dict(enumerate(cells)), index=index)
     frame.columns = pd.MultiIndex.from_tuples(columns)
-    n = " to ".join(str(int(v)) for v in dict.fromkeys(means[measures[0], "n"].agg(["min", "max"])))
-    return html_table(frame, f"{caption} Per cent, mean ± sd, n = {n}.", escape=False)
+    counts = records.groupby(column, sort=False)["seed"].nunique()
+    n = str(counts.iloc[0]) if counts.nunique() == 1 else ", ".join(f"{v} ({k})" for k, v in counts.items())
+    return html_table(frame, f"{caption} Per cent, mean ± sd over seeds, n = {n}.", escape=False)
 
 
-def _coloured(texts: list[str], values: np.ndarray, rates: Sequence[float]) -> list[str]:
-    best = best_rates(pd.Series(values, index=rates))
-    return [f'<b style="color:{rate_colour(r)}">{t}</b>' if r in best else t for t, r in zip(texts, rates, strict=True)]
+def _marked(text: str, rate: float) -> str:
+    return f'<b style="color:{rate_colour(rate)}">{text}</b>'
+
+
+def _percent(mean: float, sd: float = np.nan) -> str:
+    return "" if np.isnan(mean) else f"{mean * 100:.1f}" + ("" if np.isnan(sd) else f"\u00a0±\u00a0{sd * 100:.1f}")
 
 
 def html_table(frame: pd.DataFrame, caption: str = "", escape: bool = True, index: bool = True) -> str:
@@ -144,17 +156,60 @@ def show(text: str) -> None:
     display(HTML(text))
 
 
-def verdict_table(board: pd.DataFrame) -> str:
-    """The scoreboard as HTML, verdicts coloured."""
-    shown = board.map(lambda v: html.escape(str(v)))
-    shown["verdict"] = [f'<b style="color:{VERDICTS[v]}">{v}</b>' for v in board["verdict"]]
-    table = html_table(shown, escape=False, index=False)
+def say(text: str, name: str | None = None, figures: Path | str = ".") -> None:
+    """Display Markdown whose numbers were computed. With a `name` it is kept as a file: a notebook's answer, which its
+    first cell repeats (a test compares)."""
+    from IPython.display import Markdown, display
+
+    text = text.strip()
+    if name:
+        write(Path(figures) / f"{name}.md", text + "\n")
+    display(Markdown(text))
+
+
+def conclude(parts: Sequence[Part], notebook: str, figures: Path | str) -> pd.DataFrame:
+    """Judge a notebook's parts, keep the verdicts for the scoreboard, show them and return them."""
+    judged = judge(parts)
+    save_claims(judged, notebook, figures)
+    show(claims_table(judged))
+    return judged
+
+
+def claims_table(judged: pd.DataFrame) -> str:
+    """HTML: a claim with its verdict and what decides, below it its parts; evidence is set apart and does not vote."""
+    known, rows = {c.id: c for c in CLAIMS}, []
+    for name, parts in judged.groupby("claim", sort=False):
+        c = known[name]
+        decides = f"Decided by: {c.primary}. Margin {c.margin:g}; named {c.named}." if c.primary else "Formulas, exact."
+        head = f"{html.escape(c.text)} <i>({html.escape(c.source)})</i><br><small>{html.escape(decides)}</small>"
+        rows.append((_coloured(parts["verdict"].iloc[0]), head, ""))
+        for _, row in parts.iterrows():
+            p = "" if np.isnan(row["p_holm"]) else f", p {'< .001' if row['p_holm'] < 0.001 else f'= {row.p_holm:.3f}'}"
+            what = f"{row['statement']} [{row['protocol']}]" + (f"; {row['note']}" if row["note"] else "")
+            result = row["result"] if row["role"] == "primary" else f"<i>evidence: {row['result']}</i>"
+            rows.append((result, html.escape(what), html.escape(numbers(row).lstrip(": ") + p)))
+    frame = pd.DataFrame(rows, columns=["verdict", "claim, and its parts", "difference [95 % interval]"])
+    return _left(html_table(frame, escape=False, index=False))
+
+
+def _coloured(verdict: str) -> str:
+    return f'<b style="color:{COLOURS[verdict]}">{verdict}</b>'
+
+
+def _left(table: str) -> str:
     return table.replace("<td>", '<td style="text-align:left">').replace("<th>", '<th style="text-align:left">')
 
 
+def verdict_table(board: pd.DataFrame) -> str:
+    """Lines of the scoreboard as HTML, verdicts coloured."""
+    shown = board.map(lambda v: html.escape(str(v)))
+    shown["verdict"] = [_coloured(v) for v in board["verdict"]]
+    return _left(html_table(shown, escape=False, index=False))
+
+
 def markdown_board(board: pd.DataFrame) -> str:
-    """The tested claims as a Markdown table, for the README."""
+    """The claims with a verdict as a Markdown table, for the README."""
     tested = board[board["verdict"] != "not tested"]
-    rows = [f"| **{r.verdict}** | {r.parts} | {r.claim} | {r.source} | {r.notebook} |" for r in tested.itertuples()]
-    head = ["| verdict | parts that hold | claim | source | notebook |", "|---|---|---|---|---|"]
+    rows = [f"| **{r.verdict}** | {r.claim} | {r.source} | {r.found} | {r.notebook} |" for r in tested.itertuples()]
+    head = ["| verdict | claim | source | found | notebook |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows, "", f"{len(board) - len(tested)} further claims are not tested yet."])

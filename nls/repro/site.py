@@ -268,7 +268,7 @@ def _index(mains: Mapping[str, str], titles: Mapping[str, str], figures: Path) -
 
     def counts(verdicts: pd.Series) -> str:
         n = verdicts.value_counts()
-        return " · ".join(f'<b style="color:{c}">{v}</b> {n[v]}' for v, c in report.VERDICTS.items() if v in n)
+        return " · ".join(f'<b style="color:{c}">{v}</b> {n[v]}' for v, c in report.COLOURS.items() if v in n)
 
     def thumbnail(figure: str) -> str:
         with Image.open(figures / f"{figure}.png") as opened:
