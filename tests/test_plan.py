@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nls.lab.tables import TABLES
+from nls.lab.tables import FRESH_SEEDS, TABLES
 from nls.repro import plan
 
 NOTEBOOKS = {p.stem: p for p in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")}
@@ -31,10 +31,10 @@ def test_every_planned_notebook_is_there():
 
 def test_parameters_and_profiles_reach_the_runs():
     few = plan.runs("04_table1_uci", "quick", {"SEEDS": 2})
-    assert {r.seed for r in few} == {0, 1} and {r.table for r in few} == {"table1"}
-    assert {r.seed for r in plan.runs("04_table1_uci", "quick", {})} == set(range(20))
+    assert {r.seed for r in few} == {0, 1, *FRESH_SEEDS["table1"]} and {r.table for r in few} == {"table1"}
+    assert {r.seed for r in plan.runs("04_table1_uci", "quick", {})} == {*range(20), *FRESH_SEEDS["table1"]}
     assert {r.regime for r in plan.runs("07_table2_cifar", "quick", {})} == {"quick"}
-    assert {r.regime for r in plan.runs("07_table2_cifar", "medium", {})} == {"quick"}  # shown from other records
+    assert {r.regime for r in plan.runs("07_table2_cifar", "medium", {})} == {"medium", "annealed", "quick"}
     assert {r.regime for r in plan.runs("07_table2_cifar", "small", {})} == {"small", "quick"}
     with pytest.raises(ValueError, match="SEEDS: expected an integer of at least 1, got 0"):
         plan.runs("04_table1_uci", "quick", {"SEEDS": 0})

@@ -172,6 +172,13 @@ def test_scoreboard_lists_every_claim(tmp_path):
     assert board.loc[next(c.text for c in CLAIMS if c.id == "thm1"), "kind"] == "formulas"
 
 
+def test_a_supported_line_names_what_speaks_against_it(tmp_path):
+    against = Part(MEASURED.id, "elsewhere", "last", differences=differences(-0.1, WIDE), evidence=True)
+    report.save_claims(report.judge([part(differences(0.1, WIDE)), against]), "01", tmp_path)
+    found = report.scoreboard(tmp_path).set_index("claim").loc[MEASURED.text, "found"]
+    assert "; but [last] elsewhere: −0.100" in found
+
+
 def test_an_inconclusive_line_says_what_could_have_been_shown(tmp_path):
     report.save_claims(report.judge([part(differences(0.0, WIDE))]), "01", tmp_path)
     found = report.scoreboard(tmp_path).set_index("claim").loc[MEASURED.text, "found"]

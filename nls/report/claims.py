@@ -167,12 +167,12 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
     judged = pd.concat(found) if found else pd.DataFrame(columns=["claim", "role"])
     rows = []
     for c in CLAIMS:
-        parts = judged[(judged["claim"] == c.id) & (judged["role"] == "primary")]
+        parts, other = (judged[(judged["claim"] == c.id) & (judged["role"] == r)] for r in ("primary", "evidence"))
         verdict = parts["verdict"].iloc[0] if len(parts) else "not tested"
         row = {"verdict": verdict, "claim": c.text, "source": c.source, "notebook": c.notebook}
         measured = bool(c.primary) or verdict == "not tested"
         row |= {"kind": "measured" if measured else "formulas", "compared": c.primary, "margin": c.margin}
-        row |= {"named": c.named if c.primary else "", "found": _found(parts, verdict)}
+        row |= {"named": c.named if c.primary else "", "found": _found(parts, verdict) + _but(other, verdict)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -185,6 +185,14 @@ def _found(parts: pd.DataFrame, verdict: str) -> str:
     first = deciding.iloc[0]
     shared = f"{len(deciding)} of {len(parts)} parts; " if len(parts) > 1 else ""
     return f"{shared}{first['statement']}{numbers(first)}"
+
+
+def _but(evidence: pd.DataFrame, verdict: str) -> str:
+    """What of the evidence lies on the other side of a supported claim, so that its line does not hide it."""
+    against = evidence[(evidence["result"] == "reversed") & (verdict in ("supported", "identity"))]
+    return "".join(
+        f"; but [{row['protocol']}] {row['statement']}{numbers(row)}" for _, row in against.head(1).iterrows()
+    )
 
 
 def numbers(row) -> str:

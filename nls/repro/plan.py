@@ -1,4 +1,4 @@
-"""Which notebook shows which tables, and with how many seeds by default."""
+"""Which notebook shows which tables, and with how many seeds by default, the fresh ones apart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..checks import check_integer
 from ..lab.runs import Run
-from ..lab.tables import table_runs
+from ..lab.tables import FRESH_SEEDS, table_runs
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Shown:
     part: bool = False
 
 
-WHOLE = ("small", "paper")
+WHOLE = ("small", "medium", "paper")
 PLAN = {
     "04_table1_uci": (Shown("table1", 20),),
     "05_two_dimensions": (Shown("two_dimensions", 100),),
@@ -40,7 +40,7 @@ def runs(notebook: str, profile: str, parameters: Mapping[str, Any]) -> list[Run
     for shown in PLAN.get(notebook, ()):
         seeds = check_integer(shown.parameter, parameters.get(shown.parameter, shown.seeds), 1)
         if not shown.part or profile in WHOLE:
-            found += table_runs(shown.table, profile, range(seeds))
+            found += table_runs(shown.table, profile, [*range(seeds), *FRESH_SEEDS.get(shown.table, ())])
         if shown.part:
             found += table_runs(shown.table, "smoke" if profile == "smoke" else "quick", [0])
     return found
