@@ -164,7 +164,7 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
     `not tested` where no notebook has judged it.
     """
     found = [pd.read_csv(f) for f in sorted(Path(figures).glob("*_claims.csv"))]
-    judged = pd.concat(found) if found else pd.DataFrame(columns=["claim", "role"])
+    judged = pd.concat(found) if found else pd.DataFrame(columns=["claim", "role", "result"])
     rows = []
     for c in CLAIMS:
         parts, other = (judged[(judged["claim"] == c.id) & (judged["role"] == r)] for r in ("primary", "evidence"))
