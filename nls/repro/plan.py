@@ -28,9 +28,9 @@ PLAN = {
     "04_table1_uci": (Shown("table1", 20),),
     "05_two_dimensions": (Shown("two_dimensions", 100),),
     "06_connections": (Shown("connections", 20),),
-    "07_table2_cifar": (Shown("table2", 3, part=True),),
+    "07_table2_cifar": (Shown("table2", 5, part=True),),
     "08_table3_ag_news": (Shown("table3", 20), Shown("text_checks", 5, "CHECK_SEEDS")),
-    "09_table5_real_noise": (Shown("table5", 3, part=True), Shown("human_text", 20, "TEXT_SEEDS")),
+    "09_table5_real_noise": (Shown("table5", 5, part=True), Shown("human_text", 20, "TEXT_SEEDS")),
 }
 
 
