@@ -380,6 +380,7 @@ MASKED = {
     "weight": (lambda z, y, w: gls_loss(z, y, -1.0, weight=w, reduction="sum"), 0.0843),
     "weight_tensor_rate": (lambda z, y, w: gls_loss(z, y, torch.tensor(-1.0), weight=w, reduction="sum"), 0.0843),
     "weight_of_label": (lambda z, y, w: gls_loss(z, y + 1, 0.0, weight=w, reduction="sum"), 0.0),
+    "weight_of_backward": (lambda z, y, w: backward_correction(z, y + 1, torch.eye(3), weight=w, reduction="sum"), 0.0),
     "weight_of_forward": (lambda z, y, w: forward_correction(z, y + 1, torch.eye(3), weight=w, reduction="sum"), 0.0),
 }
 
