@@ -500,19 +500,6 @@ def test_autocast_and_no_grad_change_no_value(loss):
     assert not loss(logits.detach(), target).requires_grad
 
 
-def test_deterministic_mode_and_two_backwards():
-    logits, target = example((50, 4))
-    torch.use_deterministic_algorithms(True)
-    try:
-        loss = gls_loss(logits, target, -1.0)
-        first = torch.autograd.grad(loss, logits, retain_graph=True)[0]
-        second = torch.autograd.grad(loss, logits)[0]
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert torch.equal(first, second)
-    assert first.data_ptr() != second.data_ptr()
-
-
 @every_loss
 def test_hessian_of_torch_func(loss):
     logits, target = example((4,))

@@ -91,12 +91,6 @@ def test_bad_input_is_refused_before_anything_is_trained(folder, tmp_path, monke
         sweep(tables.table_runs("table3", "paper", [0]), tmp_path / "results", progress=False)
 
 
-def test_a_missing_folder_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("NLS_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"ag_news: expected ag_news_csv/train.csv, .*nls data --fetch ag_news"):
-        data.load("ag_news")
-
-
 def test_another_file_than_the_publishers_is_said_not_refused(folder):
     assert data.SOURCES["ag_news"].state().startswith("train.csv has 12 rows and is not the publisher's file")
 

@@ -358,31 +358,28 @@ def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, mo
     assert (tmp_path / "two_dimensions.jsonl").read_bytes() == before[: before.index(b"\n") + 1]
 
 
-def test_records_of_other_data_are_refused(tmp_path):
-    class Elsewhere(Inline):
-        def submit(self, fn, /, *args):
-            future = Future()
-            future.set_result([{**r, "data": "0123456789abcdef"} for r in fn(*args)])
-            return future
-
-    with pytest.raises(ValueError, match="plane: a worker's data have the checksum 0123456789abcdef, expected 117ca27"):
-        sweep.sweep(RUNS, tmp_path, executor=Elsewhere(), device="cpu", progress=False)
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("data", "plane: a worker's data have the checksum other, expected 117ca27"),
+        ("config", "two_dimensions: a worker has another version of this package"),
+    ],
+)
+def test_records_of_other_data_or_other_code_are_refused(tmp_path, monkeypatch, key, message):
+    real = sweep.train_group
+    monkeypatch.setattr(sweep, "train_group", lambda *args: [{**r, key: "other"} for r in real(*args)])
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path)
     assert not read(tmp_path / "two_dimensions.jsonl")
 
 
-def test_a_worker_with_other_code_or_a_lost_one_ends_in_one_line(tmp_path, monkeypatch):
-    real = sweep.train_group
-    monkeypatch.setattr(sweep, "train_group", lambda *args: [{**r, "config": "other"} for r in real(*args)])
-    with pytest.raises(ValueError, match="two_dimensions: a worker has another version of this package"):
-        run(tmp_path)
-
+def test_a_lost_worker_ends_in_one_line(tmp_path, monkeypatch):
     def lose(*_):
         raise BrokenExecutor("gone")
 
     monkeypatch.setattr(sweep, "train_group", lose)
     with pytest.raises(OSError, match=r"two_dimensions: a worker was lost, out of memory perhaps \(gone\); what is"):
         run(tmp_path)
-    assert not read(tmp_path / "two_dimensions.jsonl")
 
 
 def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path, monkeypatch):
