@@ -79,13 +79,15 @@ class Log:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.records = index(read(self.path))
+        self._seen: tuple[int, int] | None = None  # size and time of the file as this process left it
 
     def append(self, records: Sequence[dict]) -> None:
         """Append all of `records` that the file does not hold, or none of them if the disk refuses."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{self.path}.lock"), open(self.path, "a+b", buffering=0) as file:
-            self._mend(file)
-            self.records = index(read(self.path))
+            if _size_and_time(file) != self._seen:
+                self._mend(file)
+                self.records = index(read(self.path))
             lines = [json.dumps(r).encode() for r in records if (r["config"], r["data"]) not in self.records]
             end = file.seek(0, os.SEEK_END)
             try:
@@ -96,6 +98,7 @@ class Log:
                     f"{self.path}: {len(lines)} records could not be written ({error.strerror}); none was"
                 ) from error
             self.records |= index(map(json.loads, lines))
+            self._seen = _size_and_time(file)
 
     def _mend(self, file: IO[bytes]) -> None:
         """The last line may lack its end: a whole record gets one, the beginning of one is cut off."""
@@ -115,6 +118,11 @@ class Log:
                 pass
         except OSError as error:
             raise OSError(f"{self.path}: cannot be written ({error.strerror}); nothing was trained") from error
+
+
+def _size_and_time(file: IO[bytes]) -> tuple[int, int]:
+    stat = os.fstat(file.fileno())
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _write(file: IO[bytes], text: bytes) -> None:
