@@ -126,7 +126,8 @@ def test_equals_torch_for_class_indices(shape, rate, weighted, ignore_index, red
 
 
 @pytest.mark.parametrize(
-    ("shape", "weighted", "reduction"), [((4,), True, "sum"), ((6, 4), False, "mean"), ((3, 4, 5), True, "none")]
+    ("shape", "weighted", "reduction"),
+    [((4,), True, "mean"), ((6, 4), False, "sum"), ((3, 4, 5), False, "mean"), ((3, 4, 5), True, "none")],
 )
 def test_equals_torch_for_floating_point_targets(shape, weighted, reduction):
     logits, _ = example(shape)
