@@ -16,38 +16,38 @@ from torch import Tensor, nn
 
 # Past this condition number, a matrix that was ever stored in float32 cannot be told from a singular one.
 _MAX_CONDITION = 1 / torch.finfo(torch.float32).eps
-_ROW_SUM_TOLERANCE = 1e-5
-
-
-def _describe(value: object) -> str:
-    return f"{value!r} of type {type(value).__name__}"
+_TOLERANCE = 1e-5  # of sums of rows, and of entries below 0: T may have been float32
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Numbers
 
 
+def check_number(name: str, value: float, expected: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value`; TypeError unless it is a real number (bool is not), ValueError unless finite and in [`low`, `high`]."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected {expected}, got {value!r} of type {type(value).__name__}")
+    if not (low <= value <= high and abs(value) < math.inf):  # the compiler cannot follow math.isfinite
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+    return value
+
+
+def check_rate(name: str, value: float) -> float:
+    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
+    return float(check_number(name, value, "a number in [0, 1]", 0, 1))
+
+
 def check_integer(name: str, value: int, least: int) -> int:
     """`value` as an int; TypeError unless it is an integer (bool is not), ValueError below `least`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected an integer of at least {least}, got {value!r} of {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
-    return int(value)
+    expected = f"an integer of at least {least}"
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected {expected}, got {value!r} of type {type(value).__name__}")
+    return int(check_number(name, value, expected, least))
 
 
 def check_seed(seed: int) -> int:
     """`seed` as an int of at least 0; None and bool are refused, so that no draw is unrepeatable."""
     return check_integer("seed", seed, 0)
-
-
-def check_rate(name: str, value: float) -> float:
-    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number in [0, 1], got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
-    return float(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -78,31 +78,24 @@ def check_labels(name: str, labels: Any, num_classes: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def check_rows(name: str, rows: Any, tolerance: float = _ROW_SUM_TOLERANCE) -> np.ndarray:
-    """`rows` as a float64 copy (N, K); an error unless each row is a distribution over at least 2 classes."""
+def check_rows(name: str, rows: Any, tolerance: float = _TOLERANCE) -> np.ndarray:
+    """`rows` as a float64 copy (N, K); TypeError unless numbers, ValueError unless each row is a distribution."""
     array = as_numpy(name, rows)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] < 2:
-        raise ValueError(f"{name}: expected two dimensions, rows of at least 2 probabilities, got shape {array.shape}")
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name}: expected two dimensions, a row of probabilities in each, got shape {array.shape}")
     array = array.astype(np.float64)
-    if not array.min() >= -1e-9:  # also true of NaN; 1 − .9 − .1 is −3e-17
+    if not array.min() >= -_TOLERANCE:  # also true of NaN; 1 − .9 − .1 is −3e-17
         raise ValueError(f"{name}: expected probabilities of at least 0, got {array.min()}")
     array = np.maximum(array, 0.0)
     total = array.sum(axis=1)
     worst = np.argmax(np.abs(total - 1))
     if not abs(total[worst] - 1) <= tolerance:
-        raise ValueError(f"{name}: expected rows that sum to 1, got {total[worst]} in row {worst}")
+        turned = array.shape[0] == array.shape[1] and np.abs(array.sum(axis=0) - 1).max() <= tolerance
+        hint = "; its columns do, transpose it" if turned else ""
+        raise ValueError(f"{name}: expected rows that sum to 1, got {total[worst]:.6g} in row {worst}{hint}")
     return array
-
-
-def check_transition(T: Any, num_classes: int | None = None) -> np.ndarray:
-    """T as a float64 copy; ValueError or TypeError unless row-stochastic and square (K = `num_classes`, if given)."""
-    T = check_rows("T", T)
-    K = len(T) if num_classes is None else check_integer("num_classes", num_classes, 2)
-    if T.shape != (K, K):
-        raise ValueError(f"T: expected shape ({K}, {K}), got {T.shape}")
-    return T
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -127,10 +120,7 @@ def readable(tensor: Tensor) -> bool:
 
 def check_logits(logits: Tensor, name: str = "logits") -> tuple[Tensor, int, int]:
     """The logits in the type to compute in (float32 for half precision), their class dimension, and K."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(logits).__name__}")
-    if not logits.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point dtype, got {logits.dtype}")
+    _check_floating(name, logits)
     dim = min(1, logits.dim() - 1)
     if dim < 0 or logits.shape[dim] == 0:
         raise ValueError(
@@ -209,22 +199,16 @@ def check_soft_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tens
 
 def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
     """The rate as a float or a tensor: what can be checked without logits."""
-    wanted = "expected a real number r <= 1, or a tensor of them"
-    if isinstance(rate, Tensor):
-        if rate.dtype == torch.bool or rate.is_complex():
-            raise TypeError(f"smooth_rate: {wanted}, got a tensor of dtype {rate.dtype}")
-        if readable(rate):
-            bad = ~(rate.isfinite() & (rate <= 1))
-            if bad.any():
-                raise ValueError(f"smooth_rate: {wanted}, got {rate.detach()[bad][0].item()} in it")
-        return rate
-    if isinstance(rate, bool | np.bool_) or not isinstance(rate, Real):
-        raise TypeError(f"smooth_rate: {wanted}, got {_describe(rate)}")
-    if rate == -math.inf:
-        raise ValueError("smooth_rate: expected a finite number, got -inf; the limit is complementary_loss")
-    if not rate <= 1:  # also true of NaN
-        raise ValueError(f"smooth_rate: {wanted}, got {rate}")
-    return float(rate)
+    wanted = "a finite number r <= 1 (r -> -inf is complementary_loss), or a tensor of them"
+    if not isinstance(rate, Tensor):
+        return float(check_number("smooth_rate", rate, wanted, high=1))
+    if rate.dtype == torch.bool or rate.is_complex():
+        raise TypeError(f"smooth_rate: expected {wanted}, got a tensor of dtype {rate.dtype}")
+    if readable(rate):
+        bad = ~(rate.isfinite() & (rate <= 1))
+        if bad.any():
+            raise ValueError(f"smooth_rate: expected {wanted}, got {rate.detach()[bad][0].item()} in it")
+    return rate
 
 
 def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) -> float | Tensor:
@@ -245,10 +229,7 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
 
 def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
     """Class weights, in the type of the logits; without logits, what can be checked without them."""
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"weight: expected a torch.Tensor of shape (K,), got {type(weight).__name__}")
-    if not weight.is_floating_point():
-        raise TypeError(f"weight: expected a floating-point dtype, got {weight.dtype}")
+    _check_floating("weight", weight)
     if weight.dim() != 1 or (K is not None and len(weight) != K):
         expected = "(K,)" if K is None else f"({K},)"
         raise ValueError(f"weight: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
@@ -265,15 +246,7 @@ def check_options(ignore_index: int, reduction: str) -> None:
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise TypeError(f"ignore_index: expected an int, got {_describe(ignore_index)}")
-
-
-def check_alpha(alpha: float) -> None:
-    """`alpha`, a finite real number."""
-    if isinstance(alpha, bool) or not isinstance(alpha, Real):
-        raise TypeError(f"alpha: expected a real number, got {_describe(alpha)}")
-    if not abs(alpha) < math.inf:  # also true of NaN; the compiler cannot follow math.isfinite
-        raise ValueError(f"alpha: expected a finite number, got {alpha}")
+        raise TypeError(f"ignore_index: expected an int, got {ignore_index!r}")
 
 
 def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> Tensor:
@@ -287,22 +260,12 @@ def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> T
         raise TypeError(f"T: expected a torch.Tensor or a NumPy array, got {type(T).__name__}")
     if T.dtype == torch.bool or T.is_complex():
         raise TypeError(f"T: expected real numbers, got a tensor of dtype {T.dtype}")
-    if T.dim() != 2 or T.shape[0] != T.shape[1]:
-        raise ValueError(f"T: expected a square matrix, got shape {tuple(T.shape)}")
-    if len(T) != K:
+    if T.shape != (K, K):
         raise ValueError(
-            f"T: expected shape ({K}, {K}) for logits of {K} classes, shape {tuple(logits.shape)}, got {tuple(T.shape)}"
+            f"T: expected shape ({K}, {K}) for logits of shape {tuple(logits.shape)}, got {tuple(T.shape)}"
         )
     if readable(T):
-        entries = T.detach().double()
-        rows = entries.sum(1)
-        if not entries.isfinite().all() or entries.min() < -_ROW_SUM_TOLERANCE:
-            worst = entries[~(entries >= -_ROW_SUM_TOLERANCE) | entries.isinf()][0].item()
-            raise ValueError(f"T: expected probabilities, T[i, j] = P(noisy = j | clean = i), got an entry {worst}")
-        if ((rows - 1).abs() > _ROW_SUM_TOLERANCE).any():
-            i = int((rows - 1).abs().argmax())
-            hint = "; its columns do, transpose it" if (entries.sum(0) - 1).abs().max() < _ROW_SUM_TOLERANCE else ""
-            raise ValueError(f"T: expected rows that sum to 1, got {rows[i].item():.6g} in row {i}{hint}")
+        check_rows("T", T)
     return T
 
 
@@ -319,6 +282,13 @@ def check_invertible(T: Tensor) -> Tensor:
             "inverse"
         )
     return inverse
+
+
+def _check_floating(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point dtype, got {tensor.dtype}")
 
 
 def _check_device(name: str, tensor: Tensor, logits: Tensor) -> None:

@@ -34,10 +34,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .checks import (
-    check_alpha,
     check_index,
     check_invertible,
     check_logits,
+    check_number,
     check_options,
     check_rate_of,
     check_smooth_rate,
@@ -306,7 +306,7 @@ def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: 
     Returns:
         A scalar in nats: both terms are means over their examples. It may be negative.
     """
-    check_alpha(alpha)
+    check_number("alpha", alpha, "a finite real number")
     picked, peer = _log_probs(logits, target, peer_logits, peer_target)
     return alpha * peer.mean() - picked.mean()
 

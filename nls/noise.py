@@ -25,7 +25,8 @@ def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
 
     Args:
         num_classes: K, at least 2.
-        noise_rate: ε, in [0, 1].
+        noise_rate: ε, in [0, 1]. Where a share s of the labels is redrawn from all K classes, as some papers have it,
+            ε is s (K-1)/K, since a redrawn label is the old one with probability 1/K.
 
     Returns:
         T (K, K), 1 - ε on the diagonal and ε/(K-1) off it.
@@ -35,20 +36,6 @@ def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
     T = np.full((K, K), eps / (K - 1))
     np.fill_diagonal(T, 1 - eps)
     return T
-
-
-def exclusive_rate(inclusive_rate: float, num_classes: int) -> float:
-    """The ε of this package for the other convention, where a share of labels is redrawn from all K classes.
-
-    Args:
-        inclusive_rate: the share that is redrawn, in [0, 1].
-        num_classes: K, at least 2.
-
-    Returns:
-        ε = inclusive_rate * (K-1)/K, since a redrawn label is the old one with probability 1/K.
-    """
-    K = check_integer("num_classes", num_classes, 2)
-    return check_rate("inclusive_rate", inclusive_rate) * (K - 1) / K
 
 
 def asymmetric(num_classes: int, noise_rate: float, pairs: Iterable[tuple[int, int]]) -> np.ndarray:

@@ -48,26 +48,20 @@ def job(house, name, **parameters):
 # ---------------------------------------------------------------- what a notebook depends on
 
 
-class Reasons(batch.Watcher):
-    def __init__(self):
-        self.why, self.cells = {}, []
-
-    def started(self, job, why):
-        self.why[job.stem] = why
-
-    def counted(self, job, executed, total):
-        self.cells.append((job.stem, executed, total))
-
-
 @pytest.mark.slow
 def test_only_what_changed_runs_again_and_says_why(house):
     loss, theory = job(house, "01_loss"), job(house, "03_theory")
 
     def again(jobs=(loss, theory), **options):
-        watcher = Reasons()
-        found = batch.run(jobs, watcher=watcher, workers=2, **options)
-        assert {name for name, outcome in found.items() if outcome.state == "done"} == watcher.why.keys()
-        return watcher.why
+        why = {}
+
+        def told(job, outcome):
+            if outcome.state == "queued":
+                why[job.stem] = outcome.why
+
+        found = batch.run(jobs, told=told, workers=2, **options)
+        assert {name for name, outcome in found.items() if outcome.state == "done"} == why.keys()
+        return why
 
     assert again() == {"01_loss": "never finished", "03_theory": "never finished"}
     assert again() == {} == batch.changed([loss, theory])
@@ -127,7 +121,7 @@ def test_outputs_are_no_change_and_one_that_began_is_not_done(house):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
         patch.setattr(batch, "run_papermill", kill)
-        batch.execute(j, lambda *_: None)
+        batch.execute(j)
     assert batch.reason(before, batch.last_state(j), j) == "never finished"
 
 
@@ -139,11 +133,11 @@ def test_a_kernel_that_cannot_start_is_started_again(house, monkeypatch):
         return real(*arguments) if len(starts) == 3 else ("RuntimeError: Kernel died before replying", 0)
 
     monkeypatch.setattr(batch, "run_papermill", refuse)
-    assert batch.execute(job(house, "01_loss"), lambda *_: None).state == "done"
+    assert batch.execute(job(house, "01_loss")).state == "done"
     assert len(starts) == batch.KERNEL_STARTS == 3
     monkeypatch.setattr(batch, "KERNEL_STARTS", 1)
     starts.clear()
-    assert batch.execute(job(house, "03_theory"), lambda *_: None).why == "RuntimeError: Kernel died before replying"
+    assert batch.execute(job(house, "03_theory")).why == "RuntimeError: Kernel died before replying"
 
 
 @pytest.mark.slow
@@ -165,7 +159,7 @@ def test_parameters_and_paths_arrive_as_they_are(tmp_path, monkeypatch):
         WHERE=None,
     )
     given = {"SMALL": 1e-5, "TEXT": "yes: − {b}", "LIST": [1, None, -2.5], "WHERE": "1e-5"}
-    outcome = batch.execute(batch.Job(path, home / "build", given), lambda *_: None)
+    outcome = batch.execute(batch.Job(path, home / "build", given))
     assert outcome.state == "done", outcome.why
     [_, _, shown] = nbformat.read(home / "build" / "notebooks" / "02_values.ipynb", as_version=4).cells
     assert shown.outputs[0].text == f"{(1e-5, 'yes: − {b}', [1, None, -2.5], '1e-5')!r} {sys.executable}\n"

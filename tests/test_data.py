@@ -35,8 +35,6 @@ from nls.lab.data import (
 )
 from nls.repro import cli
 
-NAMES = ["splice", "twonorm", "plane", "digits"]
-
 
 def whole(name, seed=0):
     d = load(name, seed)
@@ -66,26 +64,15 @@ def test_shapes_and_frozen_checksums(name, shape, dtype, num_classes, num_test, 
     assert d.checksum == frozen
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_row_once_whatever_the_seed(name):
-    raw = SOURCES[name].read()
+def test_every_row_once_whatever_the_seed():
+    raw = SOURCES["digits"].read()
     for seed in (0, 1):
-        assert rows(*whole(name, seed)) == rows(raw.x, raw.y)
-    a, b, again = load(name, 0), load(name, 1), load(name, 0)
+        assert rows(*whole("digits", seed)) == rows(raw.x, raw.y)
+    a, b, again = load("digits", 0), load("digits", 1), load("digits", 0)
     assert a.checksum == b.checksum
     assert not np.array_equal(a.x_test, b.x_test)
     for left, right in zip(a, again, strict=True):
         np.testing.assert_array_equal(left, right)
-
-
-def test_test_parts_of_seeds_are_independent_draws():
-    """Two seeds share 15 % of their test rows, and each row is drawn about equally often."""
-    n, number = 7400, {row.tobytes(): i for i, row in enumerate(SOURCES["twonorm"].read().x)}
-    tests = [{number[row.tobytes()] for row in load("twonorm", seed).x_test} for seed in range(40)]
-    shared = np.array([len(tests[i] & tests[j]) for i in range(40) for j in range(i)])
-    assert shared.mean() == pytest.approx(0.15 * 1110, rel=0.02) and shared.max() < 0.25 * 1110
-    often = np.bincount([i for t in tests for i in t], minlength=n)
-    assert often.var() == pytest.approx(40 * 0.15 * 0.85, rel=0.1)
 
 
 def test_loaded_arrays_are_the_callers_own():
@@ -120,25 +107,9 @@ def test_splice_codes_and_labels_come_from_the_letters():
     assert raw.y.sum() == 1527
 
 
-def test_splice_has_the_biology_of_a_junction():
-    """Introns begin with GT and end with AG: positions 31-32 of an EI sequence, 29-30 of an IE one."""
-    lines = [line.split(",") for line in (data.ASSETS / "splice.csv").read_text().split()[1:]]
-    donors = [s[30:32] for s, label in lines if label == "EI"]
-    acceptors = [s[28:30] for s, label in lines if label == "IE"]
-    assert donors.count("GT") / len(donors) > 0.95 and acceptors.count("AG") / len(acceptors) > 0.95
-
-
-@pytest.mark.parametrize("damage", ["letter", "label", "truncated", "appended"])
-def test_damaged_file_is_refused(damage, tmp_path, monkeypatch):
+def test_damaged_file_is_refused(tmp_path, monkeypatch):
     good = (data.ASSETS / "splice.csv").read_bytes()
-    bad = {
-        "letter": good.replace(b"AAAAAAAAAAT", b"AAAAAAAAAAC", 1),
-        "label": good.replace(b",EI\n", b",IE\n", 1),
-        "truncated": good[:-63],
-        "appended": good + b"\n",
-    }[damage]
-    assert bad != good
-    (tmp_path / "splice.csv").write_bytes(bad)
+    (tmp_path / "splice.csv").write_bytes(good.replace(b",EI\n", b",IE\n", 1))
     monkeypatch.setattr(data, "ASSETS", tmp_path)
     with pytest.raises(ValueError, match=r"splice\.csv: expected SHA-256 249063c2.*, got [0-9a-f]{64}.*Restore it"):
         load("splice")
@@ -181,24 +152,8 @@ def moments_agree(x, y, level=1e-3):
             assert kstest(centred[:, k], "norm").pvalue > level / (2 * d)
 
 
-def test_twonorm_is_breimans():
-    moments_agree(*whole("twonorm"))
-
-
-def mixed(x):
-    return x @ np.linalg.cholesky(0.95 * np.eye(20) + 0.05).T
-
-
 @pytest.mark.parametrize(
-    "change",
-    [
-        lambda x, y: (1.06 * x, y),
-        lambda x, y: (x + 0.08, y),
-        lambda x, y: (x, 1 - y),
-        lambda x, y: (mixed(x), y),
-        lambda x, y: (x[y + np.arange(len(y)) % 8 > 0], y[y + np.arange(len(y)) % 8 > 0]),
-    ],
-    ids=["scale", "shift", "swapped classes", "correlation", "unequal classes"],
+    "change", [lambda x, y: (1.06 * x, y), lambda x, y: (x, 1 - y)], ids=["scale", "swapped classes"]
 )
 def test_the_check_of_twonorm_sees_small_changes(change):
     with pytest.raises(AssertionError):
@@ -215,21 +170,8 @@ def test_fresh_draws_are_twonorm_and_none_of_the_frozen_ones():
     assert not np.array_equal(x, twonorm_sample(20_000, 5)[0])
 
 
-def test_twonorm_is_rounded_to_four_decimals():
-    x = whole("twonorm")[0]
-    assert (np.round(x, 4) == x).all() and not np.signbit(x[x == 0]).any()
-
-
-def test_bayes_rule_has_the_stated_accuracy():
-    assert TWONORM_BAYES_ACCURACY == pytest.approx(norm.cdf(2), abs=1e-15)
-    x, y = twonorm_sample(50_000, 0)
-    rule = x.sum(axis=1) > 0
-    np.testing.assert_array_equal(rule, twonorm_posterior(x) > 0.5)
-    right = int((rule == (y == 1)).sum())
-    assert binomtest(right, 50_000, TWONORM_BAYES_ACCURACY).pvalue > 1e-3
-
-
 def test_posterior_is_the_ratio_of_the_densities_and_calibrated():
+    assert TWONORM_BAYES_ACCURACY == pytest.approx(norm.cdf(2), abs=1e-15)
     x, y = twonorm_sample(50_000, 1)
     a = 2 / np.sqrt(20)
     plus, minus = norm.logpdf(x[:100], a).sum(axis=1), norm.logpdf(x[:100], -a).sum(axis=1)
@@ -263,7 +205,9 @@ def test_checksum_sees_values_shapes_and_dtypes_but_not_the_platform():
     assert len({checksum(a) for a in different}) == len(different)
     assert checksum(x, x) != checksum(x)
     assert checksum(x.astype(">i8")) == checksum(x.astype("<i8")) and checksum(x[::-1]) == checksum(x[::-1].copy())
-    assert checksum(np.array(["a", "bc"])) != checksum(np.array(["ab", "c"]))
+    for dtype in (str, object):
+        texts = [np.array(words, dtype) for words in (["a", "bc"], ["ab", "c"], ["a", "bd"])]
+        assert len({checksum(text) for text in texts}) == 3
     # computed by hand with hashlib: SHA-256 of b"<i8(2,)" and the sixteen bytes of 1 and 2
     assert checksum(np.array([1, 2], dtype=np.int64)) == "35b1fcddab3e45ab"
 
@@ -346,14 +290,12 @@ def test_downloaded_source_is_looked_for_in_the_data_folder(home, tmp_path, monk
     assert source.missing() == ["a", "b"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_sources_say_what_a_user_must_know(name):
-    source = SOURCES[name]
-    assert source.missing() == []
-    for text in (source.title, source.contents, source.licence, source.obtain, source.citation):
-        assert text.strip() == text != ""
-    total = len(whole(name)[1])
-    assert source.contents.startswith(f"{total:,} ")
+def test_sources_say_what_a_user_must_know():
+    for name, source in SOURCES.items():
+        for text in (source.title, source.contents, source.licence, source.obtain, source.citation):
+            assert text.strip() == text != ""
+        if source.shipped:
+            assert source.missing() == [] and source.contents.startswith(f"{len(whole(name)[1]):,} ")
 
 
 def test_notice_travels_with_the_shipped_file():
@@ -368,11 +310,8 @@ def test_notice_travels_with_the_shipped_file():
         (lambda: load("iris"), ValueError, r"name: expected one of splice, twonorm.*digits.*got 'iris'"),
         (lambda: load("splice", None), TypeError, r"seed: expected an integer of at least 0, got None"),
         (lambda: twonorm_sample(0, 1), ValueError, r"n: expected an integer of at least 1, got 0"),
-        (lambda: twonorm_sample(10, None), TypeError, r"seed: .*got None"),
-        (lambda: twonorm_posterior(np.zeros(20)), ValueError, r"x: expected shape \(N, 20\), got \(20,\)"),
         (lambda: twonorm_posterior(np.zeros((3, 2))), ValueError, r"x: expected shape \(N, 20\), got \(3, 2\)"),
         (lambda: plane_sample(0, 1), ValueError, r"n: expected an integer of at least 1, got 0"),
-        (lambda: plane_sample(10, None), TypeError, r"seed: .*got None"),
         (lambda: plane_posterior(np.zeros((3, 20))), ValueError, r"x: expected shape \(N, 2\), got \(3, 20\)"),
         (lambda: checksum(np.array(["a", 1], dtype=object)), TypeError, r"arrays: expected a fixed-size dtype or text"),
     ],
@@ -415,22 +354,17 @@ def test_cifar100_as_an_archive_with_labels_in_a_row_or_a_column(folder):
         ("y_train", lambda y: y[:15], r"expected 20 integers, a label for each image, got int64 of shape \(15,\)"),
         ("y_train", lambda y: np.eye(100, dtype=int)[y], r"expected 20 integers, .*got int64 of shape \(20, 100\)"),
         ("y_train", lambda y: y.astype(float), r"expected 20 integers, .*got float64"),
-        ("y_train", lambda y: y.astype(str), r"expected 20 integers, .*got <U"),
-        ("y_train", lambda y: y > 0, r"expected 20 integers, .*got bool"),
         ("y_train", lambda y: y + 1, r"expected classes 0 to 99, got 100"),
-        ("y_test", lambda y: y[:, None] - 1, r"expected classes 0 to 99, got -1"),
         (
             "x_train",
             lambda x: x / np.float32(255),
             r"expected images as uint8 .*got float32 of shape \(20, 32, 32, 3\)",
         ),
-        ("x_train", lambda x: x.astype(np.int8), r"expected images as uint8 .*got int8"),
         (
             "x_test",
             lambda x: x.transpose(0, 3, 1, 2),
             r".*of shape \(N, 32, 32, 3\), got uint8 of shape \(10, 3, 32, 32\)",
         ),
-        ("x_test", lambda x: x.reshape(10, -1), r".*of shape \(N, 32, 32, 3\), got uint8 of shape \(10, 3072\)"),
         ("x_test", lambda x: x[:0], r".*of shape \(N, 32, 32, 3\), got uint8 of shape \(0, 32, 32, 3\)"),
     ],
 )
@@ -440,7 +374,7 @@ def test_a_cifar100_archive_of_another_form_is_refused(folder, array, change, me
         load("cifar100")
 
 
-@pytest.mark.parametrize("damage", ["cut", "array missing", "compressed bytes", "array alone"])
+@pytest.mark.parametrize("damage", ["cut", "array missing", "array alone"])
 def test_a_damaged_cifar100_archive_is_refused(folder, damage):
     path = folder / "cifar100.npz"
     arrays = write_cifar100(folder)
@@ -448,11 +382,6 @@ def test_a_damaged_cifar100_archive_is_refused(folder, damage):
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "array missing":
         np.savez(path, **{key: arrays[key] for key in ("x_train", "y_train", "x_test")})
-    elif damage == "compressed bytes":
-        np.savez_compressed(path, **arrays)
-        raw = bytearray(path.read_bytes())
-        raw[100:300] = b"\xff" * 200
-        path.write_bytes(raw)
     else:
         with open(path, "wb") as file:
             np.save(file, arrays["x_train"])
@@ -486,11 +415,7 @@ def test_what_spreadsheets_add_to_a_csv_changes_nothing(folder, name):
     ("changes", "message"),
     [
         ({"between": "\n\n"}, r"train\.csv, row 2: expected 3 columns, got 0"),
-        ({"between": "\n \n"}, r"train\.csv, row 2: expected 3 columns, got 1"),
         ({"before": "\n"}, r"train\.csv, row 1: expected 3 columns, got 0"),
-        ({"before": "\ufeff\ufeff"}, r"train\.csv, row 1: expected a label from 1 to 4, got"),
-        ({"after": '\n"3","cut","off\n\n'}, r"train\.csv, row 3: expected quoted csv, got unexpected end.*cut off"),
-        ({"after": "\n,,\n"}, r"train\.csv, row 3: expected a label from 1 to 4, got ''"),
     ],
 )
 def test_blank_lines_elsewhere_are_named(folder, changes, message):
@@ -528,10 +453,11 @@ def test_every_set_is_listed_though_some_are_damaged(folder):
     there = {}
     for name, text in zip(SOURCES, output.split("\n\n"), strict=False):
         title, _, there[name], *_ = text.split("\n  ")
-        assert title == f"{name}: {SOURCES[name].title}"
+        assert title == f"{name}: {SOURCES[name].title}" and f"licence: {SOURCES[name].licence}" in text
     assert "damaged: " in there["cifar100"] and "y_test: expected 10 integers" in there["cifar100"]
     assert "expected the publisher's CIFAR10 files, got other bytes" in there["cifar10"]
     assert "train.csv, row 1: expected 3 columns, got 2" in there["ag_news"]
+    assert there["splice"] == "there: yes, checksum 9a314373ee2323bd"
     assert there["noisy_ag_news"].startswith("there: yes, checksum ")
     assert code == 1 and output.endswith("nls: damaged: cifar10, cifar100, ag_news\n")
 
@@ -593,10 +519,9 @@ def test_news_are_downloaded_once(news, target):
     ("harm", "reason"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-3]), "other bytes"),
-        (lambda path: path.write_bytes(b"<html>Sign in to this network</html>"), "other bytes"),
         (lambda path: path.unlink(), "HTTP Error 404: File not found"),
     ],
-    ids=["short", "wrong", "absent"],
+    ids=["short", "absent"],
 )
 def test_what_fails_to_download_is_one_line_and_leaves_no_file(news, target, harm, reason):
     place, url = news

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from timm.loss import LabelSmoothingCrossEntropy
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
@@ -94,13 +94,6 @@ LOSSES = {
     "forward": lambda z, y, **kw: forward_correction(z, y, asymmetric(), **kw),
     "complementary": complementary_loss,
 }
-PAIRED = {
-    "peer": lambda z, y, z2, y2: peer_loss(z, y, z2, y2, 0.7),
-    **{
-        name: lambda z, y, z2, y2, name=name: f_divergence_loss(z, y, z2, y2, name)
-        for name in ("tv", "kl", "js", "pearson", "sqhellinger", "reverse_kl")
-    },
-}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
@@ -132,16 +125,18 @@ def test_equals_torch_for_class_indices(shape, rate, weighted, ignore_index, red
     )
 
 
-@pairwise(
-    shape=[(4,), (6, 4), (3, 4, 5)], rate=[0.0, 0.3, 1.0], weighted=[False, True], reduction=["none", "sum", "mean"]
+@pytest.mark.parametrize(
+    ("shape", "weighted", "reduction"),
+    [((4,), True, "mean"), ((6, 4), False, "sum"), ((3, 4, 5), False, "mean"), ((3, 4, 5), True, "none")],
 )
-def test_equals_torch_for_floating_point_targets(shape, rate, weighted, reduction):
+def test_equals_torch_for_floating_point_targets(shape, weighted, reduction):
     logits, _ = example(shape)
     target = torch.rand(shape, dtype=torch.float64)  # does not sum to one
     weight = torch.tensor([0.5, 2.0, 1.0, 0.0], dtype=torch.float64) if weighted else None
-    ours = gls_loss(logits, target, rate, weight=weight, reduction=reduction)
-    torchs = F.cross_entropy(logits, target, weight, label_smoothing=rate, reduction=reduction)
-    assert_close(value_and_grad(ours, logits), value_and_grad(torchs, logits), rtol=0, atol=1e-14)
+    for rate in (0.0, 0.3, 1.0):
+        ours = gls_loss(logits, target, rate, weight=weight, reduction=reduction)
+        torchs = F.cross_entropy(logits, target, weight, label_smoothing=rate, reduction=reduction)
+        assert_close(value_and_grad(ours, logits), value_and_grad(torchs, logits), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize(("shape", "weighted"), [((4,), True), ((6, 4), False), ((3, 4, 5), True)])
@@ -181,14 +176,13 @@ def test_accepts_bytes_as_torch_does():
     assert_close(ours, F.cross_entropy(logits, target, label_smoothing=0.1, reduction="none"))
 
 
-@pytest.mark.parametrize("rate", [-2.0, 0.0, 0.3])
-def test_empty_and_fully_ignored_batches_are_as_in_torch(rate):
+def test_empty_and_fully_ignored_batches_are_as_in_torch():
     for logits, target in (
         (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)),
         (torch.zeros(2, 3), torch.full((2,), -100)),
     ):
         logits.requires_grad_()
-        for loss in (lambda *a, **kw: gls_loss(*a, rate, **kw), complementary_loss):
+        for loss in (LOSSES["gls"], lambda *a, **kw: gls_loss(*a, 0.0, **kw), complementary_loss):
             assert loss(logits, target).isnan()
             assert loss(logits, target, reduction="sum") == 0
             assert torch.equal(loss(logits, target, reduction="none"), torch.zeros(len(target)))
@@ -210,47 +204,7 @@ def test_closed_form_and_gradient(rate, seed, K):
     assert_close(grad, logits.detach().softmax(1) - smooth, rtol=1e-10, atol=1e-10)
 
 
-def test_slide_example():
-    """The slides' NLS target [-.1, 1.2, -.1] at the prediction [.2, .6, .2]; in nats, not the slide's log10."""
-    loss = gls_loss(torch.tensor([0.2, 0.6, 0.2], dtype=torch.float64).log(), torch.tensor(1), -0.3)
-    assert loss.item() == pytest.approx(0.2 * math.log(0.2) - 1.2 * math.log(0.6), abs=1e-12)
-    assert loss.item() / math.log(10) == pytest.approx(0.126, abs=5e-4)
-
-
-@given(rate=rates, seed=seeds, mix=st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
-def test_convex_in_the_logits_for_every_rate(rate, seed, mix):
-    a, target = example((4, 5), seed)
-    b, _ = example((4, 5), seed + 1)
-    at_mix = gls_loss(mix * a + (1 - mix) * b, target, rate)
-    assert at_mix <= mix * gls_loss(a, target, rate) + (1 - mix) * gls_loss(b, target, rate) + 1e-9
-
-
-@given(rate=rates, seed=seeds, shift=st.floats(-1e4, 1e4))
-@settings(max_examples=25, deadline=None)
-def test_a_common_shift_of_the_logits_changes_nothing(rate, seed, shift):
-    logits, target = example((4, 5), seed)
-    for loss in (lambda z: gls_loss(z, target, rate), *(lambda z, f=f: f(z, target) for f in (complementary_loss,))):
-        assert_close(loss(logits + shift), loss(logits), rtol=1e-9, atol=1e-9)
-
-
-def test_negative_rates_are_unbounded_below():
-    losses = [gls_loss(torch.tensor([[scale, 0.0, 0.0]]), torch.tensor([0]), -1.0) for scale in (10.0, 1e3, 1e5)]
-    assert losses[0] < 0
-    assert losses[1] < 50 * losses[0]
-    assert losses[2] < 50 * losses[1]
-
-
-@given(seed=seeds, rate=rates | st.just(0.0))
-@settings(max_examples=25, deadline=None)
-def test_gradient_of_the_rate(seed, rate):
-    logits, target = example((5, 4), seed)
-    r = torch.full((5,), rate, dtype=torch.float64, requires_grad=True)
-    grad = torch.autograd.grad(gls_loss(logits, target, r, reduction="sum"), r)[0]
-    assert_close(grad, (logits.gather(1, target[:, None]).squeeze(1) - logits.mean(1)).detach())
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 1), (3, 5)])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 1)])
 def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
     logits, target = example((3, 4, 5))
     rate = torch.linspace(-2, 1, math.prod(shape), dtype=torch.float64).reshape(shape)
@@ -302,19 +256,13 @@ def test_corrections_are_unbiased_and_proper_on_a_known_posterior():
         assert_close(forward_correction(logits, y, T, reduction="none"), -p[:, j].log())
 
 
-@pairwise(
-    correction=[backward_correction, forward_correction],
-    weighted=[False, True],
-    reduction=["none", "sum", "mean"],
-    shape=[(4,), (6, 4), (3, 4, 5)],
-)
-def test_corrections_without_noise_are_cross_entropy(correction, weighted, reduction, shape):
-    logits, target = example(shape, ignored=len(shape) > 1)
-    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64) if weighted else None
-    for T in (np.eye(4), torch.eye(4), np.eye(4, dtype=int)):
-        ours = correction(logits, target, T, weight=weight, reduction=reduction)
-        torchs = F.cross_entropy(logits, target, weight, reduction=reduction)
-        assert_close(value_and_grad(ours, logits), value_and_grad(torchs, logits))
+@pytest.mark.parametrize("correction", [backward_correction, forward_correction])
+def test_corrections_without_noise_are_cross_entropy(correction):
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)
+    for shape, T in [((4,), np.eye(4)), ((6, 4), torch.eye(4)), ((3, 4, 5), np.eye(4, dtype=int))]:
+        logits, target = example(shape, ignored=len(shape) > 1)
+        torchs = value_and_grad(F.cross_entropy(logits, target, weight), logits)
+        assert_close(value_and_grad(correction(logits, target, T, weight=weight), logits), torchs)
 
 
 @every_loss
@@ -376,7 +324,7 @@ def test_f_divergences(divergence, g, conjugate):
 # Numerics ------------------------------------------------------------------------------------------------------------
 
 
-@pairwise(rate=[-16.0, -0.3, 0.0, 1.0], scale=[0.1, 3.0, 1e4], dtype=[torch.float32, torch.bfloat16, torch.float16])
+@pairwise(rate=[-16.0, 0.0, 1.0], scale=[0.1, 3.0, 1e4], dtype=[torch.float32, torch.bfloat16, torch.float16])
 def test_low_precision_against_float64(rate, scale, dtype):
     logits, target = example((64, 33), dtype=dtype, scale=scale)
     exact = logits.detach().double().requires_grad_()
@@ -428,7 +376,6 @@ def test_forward_correction_has_finite_gradients_at_zeros(dtype):
 INF = math.inf
 MASKED = {
     "soft": (lambda z, y, w: gls_loss(z, torch.tensor([[0.5, 0.5, 0.0]]), 0.0), 0.8133),
-    "soft_tensor_rate": (lambda z, y, w: gls_loss(z, torch.tensor([[0.5, 0.5, 0.0]]), torch.zeros(1)), 0.8133),
     "soft_weight": (lambda z, y, w: gls_loss(z, torch.tensor([[0.0, 1.0, 0.0]]), -1.0, weight=w), 0.0843),
     "backward": (lambda z, y, w: backward_correction(z, y, torch.eye(3)), 0.3133),
     "weight": (lambda z, y, w: gls_loss(z, y, -1.0, weight=w, reduction="sum"), 0.0843),
@@ -477,10 +424,10 @@ def test_corrections_do_not_clip_confident_predictions():
 # Autograd, transforms, compiler --------------------------------------------------------------------------------------
 
 
-@pairwise(loss=LOSSES.values(), shape=[(4,), (3, 4), (2, 4, 3)], weighted=[False, True])
-def test_first_and_second_derivatives(loss, shape, weighted):
-    logits, target = example(shape, scale=1.0, ignored=len(shape) > 1)
-    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64) if weighted else None
+@every_loss
+def test_first_and_second_derivatives(loss):
+    logits, target = example((2, 4, 3), scale=1.0, ignored=True)
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)
 
     def function(z):
         return loss(z, target, weight=weight, reduction="none")
@@ -489,7 +436,7 @@ def test_first_and_second_derivatives(loss, shape, weighted):
     assert gradgradcheck(function, logits)
 
 
-@pytest.mark.parametrize("loss", PAIRED.values(), ids=PAIRED)
+@pytest.mark.parametrize("loss", [peer_loss, lambda *pairs: f_divergence_loss(*pairs, "js")])
 def test_derivatives_of_paired_losses(loss):
     (logits, target), (peer_logits, peer_target) = example((3, 4), scale=1.0), example((2, 4), 1, scale=1.0)
     assert gradcheck(lambda z, z2: loss(z, target, z2, peer_target), (logits, peer_logits))
@@ -554,27 +501,11 @@ def test_autocast_and_no_grad_change_no_value(loss):
     assert not loss(logits.detach(), target).requires_grad
 
 
-def test_deterministic_mode_and_two_backwards():
-    logits, target = example((50, 4))
-    torch.use_deterministic_algorithms(True)
-    try:
-        loss = gls_loss(logits, target, -1.0)
-        first = torch.autograd.grad(loss, logits, retain_graph=True)[0]
-        second = torch.autograd.grad(loss, logits)[0]
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert torch.equal(first, second)
-    assert first.data_ptr() != second.data_ptr()
-
-
 @every_loss
-def test_vmap_and_hessian_of_torch_func(loss):
-    logits, target = example((6, 4))
-    logits = logits.detach()
-    by_loop = torch.stack([loss(z, y) for z, y in zip(logits, target, strict=True)])
-    assert_close(torch.func.vmap(loss)(logits, target), by_loop)
-    hessian = torch.func.hessian(loss)(logits[0], target[0])
-    assert_close(hessian, torch.autograd.functional.hessian(lambda z: loss(z, target[0]), logits[0]))
+def test_hessian_of_torch_func(loss):
+    logits, target = example((4,))
+    hessian = torch.func.hessian(loss)(logits.detach(), target)
+    assert_close(hessian, torch.autograd.functional.hessian(lambda z: loss(z, target), logits))
 
 
 def test_vmap_over_rates():
@@ -582,15 +513,6 @@ def test_vmap_over_rates():
     sweep = torch.tensor(RATES, dtype=torch.float64)
     losses = torch.func.vmap(lambda r: gls_loss(logits, target, r))(sweep)
     assert_close(losses, torch.stack([gls_loss(logits, target, r) for r in RATES]))
-
-
-def test_forward_mode():
-    logits, target = example((6, 4))
-    direction = torch.randn_like(logits)
-    with forward_ad.dual_level():
-        loss = gls_loss(forward_ad.make_dual(logits.detach(), direction), target, -2.0)
-        tangent = forward_ad.unpack_dual(loss).tangent
-    assert_close(tangent, (torch.autograd.grad(gls_loss(logits, target, -2.0), logits)[0] * direction).sum())
 
 
 # Where values cannot be looked at ------------------------------------------------------------------------------------
@@ -601,11 +523,9 @@ TRACED = {
     "gls_weight": lambda z, y: gls_loss(z, y, -0.5, weight=WEIGHT.to(z)),
     "gls_tensor_rate": lambda z, y: gls_loss(z, y, z.new_full((), -0.5)),
     "backward": lambda z, y: backward_correction(z, y, asymmetric(), weight=WEIGHT.to(z)),
-    "forward": lambda z, y: forward_correction(z, y, asymmetric(), weight=WEIGHT.to(z)),
-    "forward_numpy": lambda z, y: forward_correction(z, y, np.full((4, 4), 0.25)),
+    "forward": lambda z, y: forward_correction(z, y, np.full((4, 4), 0.25), weight=WEIGHT.to(z)),
     "complementary": lambda z, y: complementary_loss(z, y, weight=WEIGHT.to(z)),
     "peer": lambda z, y: peer_loss(z, y, z.flip(0), y, 0.7),
-    "js": lambda z, y: f_divergence_loss(z, y, z.flip(0), y, "js"),
     "soft": lambda z, y: gls_loss(z, z.detach().flip(0).softmax(-1), -0.5, weight=WEIGHT.to(z)),
     "module": GLSLoss(-1.0, weight=WEIGHT),
 }
@@ -661,13 +581,10 @@ def test_a_scheduled_number_does_not_exhaust_the_compiler(name):
 REFUSES = {
     "gls": lambda z, y: gls_loss(z, y, 0.1, ignore_index=0),
     "gls_weight": lambda z, y: gls_loss(z, y, 0.1, weight=WEIGHT, ignore_index=0),
-    "gls_tensor_rate": lambda z, y: gls_loss(z, y, torch.tensor(0.1), ignore_index=0),
-    "backward": lambda z, y: backward_correction(z, y, np.eye(4), ignore_index=0),
     "forward": lambda z, y: forward_correction(z, y, np.eye(4), ignore_index=0),
     "complementary": lambda z, y: complementary_loss(z, y, ignore_index=0),
     "peer": lambda z, y: peer_loss(z, y, z, y.clamp(0, 3)),
     "peer_of_peer": lambda z, y: peer_loss(z, y.clamp(0, 3), z, y),
-    "js": lambda z, y: f_divergence_loss(z, y, z, y.clamp(0, 3), "js"),
 }
 
 
@@ -687,20 +604,12 @@ def test_a_label_out_of_range_is_refused_where_it_cannot_be_looked_at(loss):
 def test_a_graph_is_right_for_other_batches(loss):
     """The traced batch has no ignored label, the other has: a look at the values would leave them in the mean."""
     (logits, target), (other, labels) = example(), example((9, 4), 1, ignored=True)
-    if loss in (TRACED["peer"], TRACED["js"]):
+    if loss is TRACED["peer"]:
         labels = labels.clamp(min=0)
     scripted = torch.jit.trace(loss, (logits, target))
     assert_close(value_and_grad(scripted(other, labels), other), value_and_grad(loss(other, labels), other))
     graph = make_fx(lambda z, y: loss(z, y))(logits, target)
     assert_close(graph(other[:6], labels[:6]), loss(other[:6], labels[:6]))
-
-
-def test_a_traced_loss_leaves_ignored_labels_out():
-    torch.manual_seed(0)
-    logits = torch.randn(4, 3)
-    graph = torch.jit.trace(lambda z, y: gls_loss(z, y, -0.5), (logits, torch.tensor([0, 1, 2, 0])))
-    target = torch.tensor([0, -100, 2, 0])
-    assert_close(graph(logits, target), gls_loss(logits[[0, 2, 3]], target[[0, 2, 3]], -0.5))
 
 
 @every_traced
@@ -811,23 +720,15 @@ def test_the_rate_may_be_assigned_anew_as_any_kind():
 # Bad input -----------------------------------------------------------------------------------------------------------
 
 Z, Y, EYE = torch.zeros(3, 4), torch.tensor([0, 1, 3]), np.eye(4)
-BAD = {
-    "logits not a tensor": (
-        lambda: gls_loss([[0.0]], Y, 0.1),
-        TypeError,
-        r"logits: expected a torch\.Tensor, got list",
-    ),
+BAD = {  # one for each check
+    "logits a list": (lambda: gls_loss([[0.0]], Y, 0.1), TypeError, r"logits: expected a torch\.Tensor, got list"),
     "logits of integers": (lambda: gls_loss(Z.long(), Y, 0.1), TypeError, r"logits: expected a floating.*torch\.int64"),
     "logits without classes": (lambda: gls_loss(Z[:, :0], Y, 0.1), ValueError, r"logits: .*K >= 1, got \(3, 0\)"),
     "target an array": (lambda: gls_loss(Z, Y.numpy(), 0.1), TypeError, r"target: expected a torch\.Tensor.*as_tensor"),
     "target int32": (lambda: gls_loss(Z, Y.int(), 0.1), TypeError, r"target: .*int64 or uint8, got torch\.int32.*long"),
     "target too short": (lambda: gls_loss(Z, Y[:2], 0.1), ValueError, r"target: .*shape \(3,\) .*\(3, 4\), got \(2,\)"),
     "target too large": (lambda: gls_loss(Z, Y + 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*-100, got 4"),
-    "target not ignored": (
-        lambda: gls_loss(Z, torch.tensor([0, -100, 1]), 0.1, ignore_index=-1),
-        ValueError,
-        r"target: .*ignore_index = -1, got -100",
-    ),
+    "target not ignored": (lambda: gls_loss(Z, Y - 100, 0, ignore_index=-1), ValueError, r"target: .*= -1, got -100"),
     "target of floats": (lambda: gls_loss(Z, Y.float(), 0.1), ValueError, r"target: .*shape of logits, \(3, 4\), got"),
     "target elsewhere": (lambda: gls_loss(Z, Y.to("meta"), 0.1), ValueError, r"target: .*device of logits, cpu, got"),
     "rate above 1": (lambda: gls_loss(Z, Y, 1.1), ValueError, r"smooth_rate: .*r <= 1.*got 1\.1"),
@@ -838,32 +739,18 @@ BAD = {
         r"smooth_rate: .*finite.*complementary_loss",
     ),
     "rate a string": (lambda: gls_loss(Z, Y, "0.1"), TypeError, r"smooth_rate: .*r <= 1.*got '0\.1' of type str"),
-    "rates with NaN": (lambda: gls_loss(Z, Y, torch.tensor([0, math.nan, 0])), ValueError, r"smooth_rate: .*got nan"),
-    "rates above 1": (lambda: gls_loss(Z, Y, torch.tensor([0, 0, 2])), ValueError, r"smooth_rate: .*r <= 1.*got 2"),
-    "rates too many": (
-        lambda: gls_loss(Z, Y, torch.zeros(4)),
-        ValueError,
-        r"smooth_rate: .*shape \(3,\), got shape \(4,",
-    ),
-    "rates of soft targets": (
-        lambda: gls_loss(Z, Z, torch.zeros(3, 1)),
-        ValueError,
-        r"smooth_rate: .*shape \(3,\), got",
-    ),
+    "rates of bool": (lambda: gls_loss(Z, Y, Y > 0), TypeError, r"smooth_rate: .*got a tensor of dtype torch\.bool"),
+    "rates with NaN": (lambda: gls_loss(Z, Y, Z[:, 0] + math.nan), ValueError, r"smooth_rate: .*got nan in it"),
+    "rates too many": (lambda: gls_loss(Z, Y, Z[0]), ValueError, r"smooth_rate: .*shape \(3,\), got shape \(4,"),
     "weight a list": (lambda: gls_loss(Z, Y, 0.1, weight=[1.0] * 4), TypeError, r"weight: .*torch\.Tensor.*got list"),
-    "weight of integers": (lambda: gls_loss(Z, Y, 0.1, weight=torch.ones(4).int()), TypeError, r"weight: .*floating"),
-    "weight too short": (
-        lambda: gls_loss(Z, Y, 0.1, weight=Z[0, 1:]),
-        ValueError,
-        r"weight: .*shape \(4,\), got \(3,\)",
-    ),
+    "weight too short": (lambda: gls_loss(Z, Y, 0, weight=Z[0, 1:]), ValueError, r"weight: .*\(4,\), got \(3,\)"),
     "weight with grad": (
         lambda: gls_loss(Z, Y, 0.1, weight=torch.ones(4, requires_grad=True)),
         ValueError,
         r"weight: .*not require grad.*detach",
     ),
     "ignore_index a float": (
-        lambda: gls_loss(Z, Y, 0.1, ignore_index=1.0),
+        lambda: gls_loss(Z, Y, 0, ignore_index=1.0),
         TypeError,
         r"ignore_index: .*an int, got 1\.0",
     ),
@@ -878,40 +765,28 @@ BAD = {
     ),
     "module reduction": (lambda: GLSLoss(0.1, reduction=None), ValueError, r"reduction: .*got None"),
     "T a list": (lambda: forward_correction(Z, Y, [[1]]), TypeError, r"T: .*torch\.Tensor or a NumPy array, got list"),
-    "T of strings": (lambda: forward_correction(Z, Y, np.full((4, 4), "a")), TypeError, r"T: .*real numbers, got.*<U1"),
-    "T not square": (lambda: forward_correction(Z, Y, EYE[:3]), ValueError, r"T: .*square.*got shape \(3, 4\)"),
+    "T of strings": (lambda: forward_correction(Z, Y, EYE.astype(str)), TypeError, r"T: .*real numbers, got.*<U"),
+    "T of bool": (lambda: forward_correction(Z, Y, EYE > 0), TypeError, r"T: .*real numbers, got.*torch\.bool"),
     "T too small": (lambda: backward_correction(Z, Y, EYE[:3, :3]), ValueError, r"T: .*\(4, 4\) .*got \(3, 3\)"),
     "T of columns": (
         lambda: backward_correction(Z, Y, np.array([[0.9, 0.3, 0, 0], [0.1, 0.7, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
         ValueError,
-        r"T: .*rows that sum to 1, got .* in row \d; .*transpose",
-    ),
-    "T of counts": (lambda: forward_correction(Z, Y, 5 * EYE), ValueError, r"T: .*rows that sum to 1, got 5 in row 0$"),
-    "T negative": (lambda: forward_correction(Z, Y, 1.4 * EYE - 0.1), ValueError, r"T: .*probabilities.*entry -0\.1"),
-    "T without information": (
-        lambda: backward_correction(Z, Y, np.full((4, 4), 0.25)),
-        ValueError,
-        r"T: .*invertible.*condition number .*forward_correction",
+        r"T: .*rows that sum to 1, got \S+ in row \d; .*transpose",
     ),
     "T nearly singular": (
         lambda: backward_correction(Z, Y, symmetric(4, 0.75 - 1e-9)),
         ValueError,
-        r"T: .*invertible.*condition number [12]\S*e\+09",
+        r"T: .*invertible.*condition number [12]\S*e\+09 .*forward_correction",
     ),
     "one class": (lambda: complementary_loss(Z[:, :1], Y * 0), ValueError, r"logits: .*two classes.*K = 1"),
-    "alpha a string": (lambda: peer_loss(Z, Y, Z, Y, "1"), TypeError, r"alpha: .*real number, got '1' of type str"),
-    "alpha NaN": (lambda: peer_loss(Z, Y, Z, Y, math.nan), ValueError, r"alpha: .*finite number, got nan"),
+    "alpha": (lambda: peer_loss(Z, Y, Z, Y, math.nan), ValueError, r"alpha: expected a finite real number, got nan"),
     "peer classes": (lambda: peer_loss(Z, Y, Z[:, :3], Y), ValueError, r"peer_logits: .*classes as logits.*\(3, 3\)"),
     "peer shape": (
         lambda: peer_loss(Z, Y, Z, Y[:2]),
         ValueError,
         r"peer_target: .*\(3,\) for peer_logits .*got \(2,\)",
     ),
-    "divergence": (
-        lambda: f_divergence_loss(Z, Y, Z, Y, "jeffrey"),
-        ValueError,
-        r"divergence: .*tv, kl, js.*'jeffrey'",
-    ),
+    "divergence": (lambda: f_divergence_loss(Z, Y, Z, Y, "chi"), ValueError, r"divergence: .*tv, kl, js.*got 'chi'"),
 }
 
 
@@ -921,10 +796,9 @@ def test_bad_input_is_named(call, error, message):
         call()
 
 
-@pytest.mark.parametrize("function", [backward_correction, forward_correction])
-def test_transition_matrix_may_be_read_only_or_reversed(function):
+def test_transition_matrix_may_be_read_only_or_reversed():
     T = symmetric(4, 0.3).numpy()
     frozen = T.copy()
     frozen.flags.writeable = False
     for variant in (frozen, T[::-1, ::-1]):
-        assert torch.equal(function(Z, Y, variant), function(Z, Y, T))
+        assert torch.equal(forward_correction(Z, Y, variant), forward_correction(Z, Y, T))

@@ -35,14 +35,6 @@ def test_rows_are_title_and_text_with_labels_from_zero(folder):
     assert len(d.x_test) == 12 and d.num_classes == 4
 
 
-def test_the_checksum_sees_every_letter(folder):
-    before = data.load("ag_news").checksum
-    assert data.load("ag_news").checksum == before
-    path = folder / "ag_news_csv/train.csv"
-    path.write_text(path.read_text().replace("number 7", "number 8"))
-    assert data.load("ag_news").checksum != before
-
-
 def test_human_labels_of_text(folder):
     assert data.human_labels("noisy_ag_news", "human").tolist() == [(i + 1) % 4 for i in range(8)]
     assert data.load("noisy_ag_news").y_train.tolist() == [i % 4 for i in range(8)]
@@ -52,13 +44,9 @@ def test_human_labels_of_text(folder):
     ("row", "bad", "message"),
     [
         (3, '"1","only two"', r"train.csv, row 3: expected 3 columns, got 2"),
-        (5, '"1","a","b","c"', r"train.csv, row 5: expected 3 columns, got 4"),
         (2, '"5","a","b"', r"train.csv, row 2: expected a label from 1 to 4, got '5'"),
-        (12, '"0","a","b"', r"train.csv, row 12: expected a label from 1 to 4, got '0'"),
         (1, '"one","a","b"', r"train.csv, row 1: expected a label from 1 to 4, got 'one'"),
-        (7, '"-1","a","b"', r"train.csv, row 7: expected a label from 1 to 4, got '-1'"),
         (12, '"1","a","cut of', r"train.csv, row 12: expected quoted csv, got unexpected end of data.*cut off"),
-        (4, '"1","a","b" c', r"train.csv, row 4: expected quoted csv"),
     ],
 )
 def test_a_bad_row_is_named(folder, row, bad, message):
@@ -72,7 +60,6 @@ def test_a_bad_row_is_named(folder, row, bad, message):
     ("raw", "message"),
     [
         (b"", "train.csv: expected rows of 3 columns, got an empty file"),
-        (b"\n\n", "train.csv: expected rows of 3 columns, got an empty file"),
         (GOOD[0].encode() + b'\n"2","caf\xe9","latin"\n', "train.csv, row 2: expected UTF-8, got the byte 0xe9"),
         ("\n".join(GOOD).encode("utf-16"), "train.csv, row 1: expected UTF-8, got the byte 0xff"),
     ],
@@ -102,12 +89,6 @@ def test_bad_input_is_refused_before_anything_is_trained(folder, tmp_path, monke
     monkeypatch.setattr(problems, "train_stack", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="row 1: expected a label"):
         sweep(tables.table_runs("table3", "paper", [0]), tmp_path / "results", progress=False)
-
-
-def test_a_missing_folder_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("NLS_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"ag_news: expected ag_news_csv/train.csv, .*nls data --fetch ag_news"):
-        data.load("ag_news")
 
 
 def test_another_file_than_the_publishers_is_said_not_refused(folder):

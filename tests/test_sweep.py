@@ -104,14 +104,6 @@ def test_a_record_of_another_recipe_or_other_data_is_not_used(tmp_path, referenc
     assert len(read(path)) == len(RUNS) + 1  # the stranger stays in the file
 
 
-@pytest.mark.parametrize("line", ["{}", "[]", "12", "null", '"text"', '{"config": "a"}'])
-def test_json_that_is_no_record_names_the_line(tmp_path, line):
-    path = tmp_path / "two_dimensions.jsonl"
-    path.write_text(f"{line}\n")
-    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 1: got .* expected a record"):
-        read(path)
-
-
 def test_a_torn_last_line_is_noticed_and_mended(tmp_path, reference):
     path = tmp_path / "two_dimensions.jsonl"
     path.write_bytes(reference.read_bytes()[:-40])
@@ -137,36 +129,18 @@ def test_a_whole_last_record_needs_no_line_end_and_blank_lines_do_no_harm(tmp_pa
     assert path.read_bytes() == whole
 
 
-def test_damage_in_the_middle_names_the_line(tmp_path, reference):
+@pytest.mark.parametrize("line", ["garbage", "12", '{"config": "a"}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, reference, line):
     path = tmp_path / "two_dimensions.jsonl"
     lines = reference.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:4], "garbage\n", *lines[4:]]))
-    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 5: got b'garbage', expected a record"):
+    path.write_text("".join([*lines[:4], line + "\n", *lines[4:]]))
+    with pytest.raises(ValueError, match=r"two_dimensions\.jsonl, line 5: got b'.*', expected a record"):
         read(path)
 
 
 def test_an_empty_grid_is_refused(tmp_path):
     with pytest.raises(ValueError, match="runs: got an empty grid"):
         sweep.sweep([], tmp_path)
-
-
-def test_an_error_in_training_keeps_what_is_recorded(tmp_path, monkeypatch):
-    trained = []
-
-    def fail_on_the_second(runs, device):
-        trained.append(runs)
-        if len(trained) == 2:
-            raise RuntimeError("out of memory")
-        return real(runs, device)
-
-    real = sweep.train_group
-    monkeypatch.setattr(sweep, "train_group", fail_on_the_second)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run(tmp_path)
-    assert len(read(tmp_path / "two_dimensions.jsonl")) in (0, 16)
-    monkeypatch.setattr(sweep, "train_group", real)
-    run(tmp_path)
-    assert len(read(tmp_path / "two_dimensions.jsonl")) == len(RUNS)
 
 
 def test_values_that_are_no_numbers_become_null():
@@ -384,31 +358,28 @@ def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, mo
     assert (tmp_path / "two_dimensions.jsonl").read_bytes() == before[: before.index(b"\n") + 1]
 
 
-def test_records_of_other_data_are_refused(tmp_path):
-    class Elsewhere(Inline):
-        def submit(self, fn, /, *args):
-            future = Future()
-            future.set_result([{**r, "data": "0123456789abcdef"} for r in fn(*args)])
-            return future
-
-    with pytest.raises(ValueError, match="plane: a worker's data have the checksum 0123456789abcdef, expected 117ca27"):
-        sweep.sweep(RUNS, tmp_path, executor=Elsewhere(), device="cpu", progress=False)
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("data", "plane: a worker's data have the checksum other, expected 117ca27"),
+        ("config", "two_dimensions: a worker has another version of this package"),
+    ],
+)
+def test_records_of_other_data_or_other_code_are_refused(tmp_path, monkeypatch, key, message):
+    real = sweep.train_group
+    monkeypatch.setattr(sweep, "train_group", lambda *args: [{**r, key: "other"} for r in real(*args)])
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path)
     assert not read(tmp_path / "two_dimensions.jsonl")
 
 
-def test_a_worker_with_other_code_or_a_lost_one_ends_in_one_line(tmp_path, monkeypatch):
-    real = sweep.train_group
-    monkeypatch.setattr(sweep, "train_group", lambda *args: [{**r, "config": "other"} for r in real(*args)])
-    with pytest.raises(ValueError, match="two_dimensions: a worker has another version of this package"):
-        run(tmp_path)
-
+def test_a_lost_worker_ends_in_one_line(tmp_path, monkeypatch):
     def lose(*_):
         raise BrokenExecutor("gone")
 
     monkeypatch.setattr(sweep, "train_group", lose)
     with pytest.raises(OSError, match=r"two_dimensions: a worker was lost, out of memory perhaps \(gone\); what is"):
         run(tmp_path)
-    assert not read(tmp_path / "two_dimensions.jsonl")
 
 
 def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path, monkeypatch):
@@ -477,10 +448,9 @@ def test_what_another_process_adds_is_seen_at_the_next_append(tmp_path, referenc
     mine.append(records[4:6])
     assert [r["config"] for r in read(path)] == [r["config"] for r in records[:6]]
     assert list(mine.records.values()) == records[:6]
-    for number in (0, 6, 9):  # written anew: shorter, as long, longer
-        path.write_text("".join(json.dumps(r) + "\n" for r in records[10 : 10 + number]))
-        mine.append(records[5:8])
-        assert read(path) == records[10 : 10 + number] + records[5:8]
+    path.write_text("".join(json.dumps(r) + "\n" for r in records[10:16]))  # written anew
+    mine.append(records[5:8])
+    assert read(path) == records[10:16] + records[5:8]
 
 
 # ---------------------------------------------------------------- devices and clusters
@@ -534,15 +504,6 @@ def scheduler():
 
     with LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         yield cluster.scheduler_address
-
-
-@pytest.mark.slow
-def test_dask_gives_the_same_records(tmp_path, reference, scheduler):
-    with sweep.cluster(scheduler) as executor:
-        frame = sweep.sweep(RUNS, tmp_path, executor=executor, device="cpu", progress=False)
-    assert comparable(tmp_path / "two_dimensions.jsonl") == comparable(reference)
-    one, other = (frame[frame["seed"] == seed].set_index("rate")["last"] for seed in (0, 1))
-    assert (one != other).any()
 
 
 @pytest.mark.slow

@@ -79,63 +79,37 @@ class Log:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.records = index(read(self.path))
-        self._end = self._lines = 0  # how far the file was read while it was locked
-        self._last = b""  # the line that ended there
+        self._seen: tuple[int, int] | None = None  # size and time of the file as this process left it
 
     def append(self, records: Sequence[dict]) -> None:
         """Append all of `records` that the file does not hold, or none of them if the disk refuses."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{self.path}.lock"), open(self.path, "a+b", buffering=0) as file:
-            end = self._catch_up(file)
-            new = [r for r in records if (r["config"], r["data"]) not in self.records]
-            lines = [json.dumps(r).encode() for r in new]
+            if _size_and_time(file) != self._seen:
+                self._mend(file)
+                self.records = index(read(self.path))
+            lines = [json.dumps(r).encode() for r in records if (r["config"], r["data"]) not in self.records]
+            end = file.seek(0, os.SEEK_END)
             try:
-                self._write(file, b"".join(line + b"\n" for line in lines))
+                _write(file, b"".join(line + b"\n" for line in lines))
             except OSError as error:
                 file.truncate(end)
                 raise OSError(
-                    f"{self.path}: {len(new)} records could not be written ({error.strerror}); none was"
+                    f"{self.path}: {len(lines)} records could not be written ({error.strerror}); none was"
                 ) from error
-            self._take(lines)
-            self._end = file.seek(0, os.SEEK_END)
+            self.records |= index(map(json.loads, lines))
+            self._seen = _size_and_time(file)
 
-    @staticmethod
-    def _write(file: IO[bytes], text: bytes) -> None:
-        written = 0
-        while written < len(text):
-            written += os.write(file.fileno(), text[written:])
-        os.fsync(file.fileno())
-
-    def _catch_up(self, file: IO[bytes]) -> int:
-        """Read what was added since the last time; where the file then ends, in a whole line.
-
-        The last line may lack its end: a whole record gets one, the beginning of one is cut off.
-        """
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(self._end - len(self._last), 0))
-        if file.read(len(self._last)) != self._last:  # somebody has written it anew
-            self.records, self._end, self._lines = {}, 0, 0
-        file.seek(self._end)
-        *lines, last = file.read().split(b"\n")
+    def _mend(self, file: IO[bytes]) -> None:
+        """The last line may lack its end: a whole record gets one, the beginning of one is cut off."""
+        *whole, last = self.path.read_bytes().split(b"\n")
         if last:
             try:
-                _record(self.path, self._lines + len(lines) + 1, last)
-                self._write(file, b"\n")
-                lines.append(last)
-                size += 1
+                _record(self.path, len(whole) + 1, last)
             except ValueError:
-                size -= len(last)
-                file.truncate(size)
-        self._take(lines)
-        return size
-
-    def _take(self, lines: Sequence[bytes]) -> None:
-        for number, line in enumerate(lines, self._lines + 1):
-            if line.strip():
-                record = _record(self.path, number, line)
-                self.records.setdefault((record["config"], record["data"]), record)
-        self._lines += len(lines)
-        self._last = lines[-1] + b"\n" if lines else self._last
+                file.truncate(file.seek(0, os.SEEK_END) - len(last))
+            else:
+                _write(file, b"\n")
 
     def check_writable(self) -> None:
         try:
@@ -144,3 +118,15 @@ class Log:
                 pass
         except OSError as error:
             raise OSError(f"{self.path}: cannot be written ({error.strerror}); nothing was trained") from error
+
+
+def _size_and_time(file: IO[bytes]) -> tuple[int, int]:
+    stat = os.fstat(file.fileno())
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _write(file: IO[bytes], text: bytes) -> None:
+    written = 0
+    while written < len(text):
+        written += os.write(file.fileno(), text[written:])
+    os.fsync(file.fileno())

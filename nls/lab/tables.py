@@ -8,7 +8,7 @@ from ..theory import r_opt
 from . import data
 from .images import STARTS, ImageRecipe
 from .problems import MLPRecipe, TextRecipe
-from .runs import Run, grouped
+from .runs import Recipe, Run, grouped
 from .trainer import FadingStage, LinearStage, Stage
 
 PROFILES = ("smoke", "quick", "small", "medium", "paper")
@@ -185,13 +185,6 @@ def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
     return runs
 
 
-def at_profile(recipe: MLPRecipe, profile: str) -> tuple[str, MLPRecipe]:
-    """The regime's name in the records, and the recipe: `smoke` is 30 steps of the real thing."""
-    if profile == "smoke":
-        return "smoke", dataclasses.replace(recipe, steps=30)
-    return "paper", recipe
-
-
 def table1(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Table 1: 11 rates × 5 noise rates on Twonorm and Splice."""
     return [
@@ -289,17 +282,13 @@ def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, see
     if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.2) and seed == 0:
         runs += [dataclasses.replace(base, rate=rate) for rate in (0.4, -1.0)]
     num_classes = data.SOURCES[dataset].num_classes
-    rates = dict.fromkeys((*TABLE2_RATES, round(r_opt(noise_rate, num_classes), 12) + 0.0))
+    rates = (*TABLE2_RATES, round(r_opt(noise_rate, num_classes), 12) + 0.0)
     repeated = (dataset, noise, noise_rate) in TABLE2_REPEATED
     for start in STARTS if repeated else STARTS[:2]:
         begun = dataclasses.replace(base, start=start, recipe=recipe)
-        runs += [
-            *(dataclasses.replace(begun, rate=rate) for rate in rates),
-            with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7),
-            untouched(begun),
-            dataclasses.replace(with_lr(begun, 0), variant="lr0"),
-            *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
-        ]
+        runs += _rates_and_controls(begun, rates)
+        runs.append(dataclasses.replace(with_lr(begun, 0), variant="lr0"))
+        runs.append(with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7))
     if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.6) and seed == 0 and profile in SLOW_STAGES:
         slow = dataclasses.replace(recipe.stage, **SLOW_STAGES[profile])
         slow = dataclasses.replace(base, start="best_test", recipe=dataclasses.replace(recipe, stage=slow))
@@ -406,17 +395,7 @@ def annealed_column(base: Run) -> list[Run]:
 
 
 def _image_base(table: str, profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> Run:
-    return Run(
-        table=table,
-        regime=profile,
-        dataset=dataset,
-        noise=noise,
-        noise_rate=noise_rate,
-        method="gls",
-        rate=0.0,
-        seed=seed,
-        recipe=IMAGE_RECIPES[profile],
-    )
+    return _run(table, profile, dataset, noise, noise_rate, 0.0, seed, IMAGE_RECIPES[profile])
 
 
 def _rates_and_controls(begun: Run, rates: Iterable[float]) -> list[Run]:
@@ -557,13 +536,21 @@ def human_text(profile: str, seeds: Iterable[int]) -> list[Run]:
 
 
 def _gls(table: str, profile: str, dataset: str, eps: float, rate: float | None, seed: int, recipe: MLPRecipe) -> Run:
-    regime, recipe = at_profile(recipe, profile)
+    """Under symmetric noise; `smoke` is 30 steps of the real thing."""
+    if profile == "smoke":
+        return _run(table, "smoke", dataset, "symmetric", eps, rate, seed, dataclasses.replace(recipe, steps=30))
+    return _run(table, "paper", dataset, "symmetric", eps, rate, seed, recipe)
+
+
+def _run(
+    table: str, regime: str, dataset: str, noise: str, noise_rate: float, rate: float | None, seed: int, recipe: Recipe
+) -> Run:
     return Run(
         table=table,
         regime=regime,
         dataset=dataset,
-        noise="symmetric",
-        noise_rate=eps,
+        noise=noise,
+        noise_rate=noise_rate,
         method="gls",
         rate=rate,
         seed=seed,

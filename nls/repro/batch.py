@@ -33,6 +33,7 @@ from ..lab import data
 from . import site
 
 SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
+ENDS = ("done", "unchanged", "failed")
 KERNEL_STARTS = 3  # a kernel's ports are chosen before they are taken, and another one may be quicker
 
 
@@ -64,7 +65,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `done`, `unchanged` or `failed` (`why` is then the error), its seconds and executed cells."""
+    """What becomes of a job, with its seconds and executed cells: `queued`, `cell 3 of 9`, then one of ENDS.
+
+    `why` is why it runs, of a failed one the error.
+    """
 
     state: str
     why: str
@@ -72,17 +76,11 @@ class Outcome:
     cells: int = 0
 
 
-class Watcher:
-    """Is told what happens, from several threads; does nothing by itself."""
+Told = Callable[[Job, Outcome], None]  # of every change of a job's state, from several threads
 
-    def started(self, job: Job, why: str) -> None:
-        """The job has to run, for this reason."""
 
-    def counted(self, job: Job, executed: int, total: int) -> None:
-        """So many of its cells are done."""
-
-    def ended(self, job: Job, outcome: Outcome) -> None:
-        """What became of it."""
+def silent(job: Job, outcome: Outcome) -> None:
+    """Tells nobody."""
 
 
 def changed(jobs: Sequence[Job], force: bool = False) -> dict[Job, str]:
@@ -91,15 +89,13 @@ def changed(jobs: Sequence[Job], force: bool = False) -> dict[Job, str]:
     return {job: why for job, why in reasons.items() if why}
 
 
-def run(
-    jobs: Sequence[Job], *, workers: int = 1, force: bool = False, watcher: Watcher | None = None
-) -> dict[str, Outcome]:
+def run(jobs: Sequence[Job], *, workers: int = 1, force: bool = False, told: Told = silent) -> dict[str, Outcome]:
     """Execute what has changed, `workers` notebooks at a time; what became of every job, by its name.
 
     The job that took longest last time comes first, the scoreboard last. A failing notebook stops nobody: it keeps its
     traceback in `notebooks/` of its folder. An interruption ends the notebooks and their kernels.
     """
-    watcher, outcomes = watcher or Watcher(), {}
+    outcomes = {}
     if len({job.state for job in jobs}) < len(jobs):
         raise ValueError(f"jobs: expected each name once in a folder, got {', '.join(job.stem for job in jobs)}")
     last = [job for job in jobs if job.stem.startswith(SCOREBOARD)]
@@ -109,17 +105,17 @@ def run(
             if job not in why:
                 before = last_state(job)
                 outcomes[job.stem] = Outcome("unchanged", "", before["seconds"], before["cells"])
-                watcher.ended(job, outcomes[job.stem])
+                told(job, outcomes[job.stem])
         order = sorted(why, key=lambda job: -last_state(job).get("seconds", 0.0))
         with _notebooks(workers) as submit:
             futures = {}
             for job in order:
-                watcher.started(job, why[job])
-                futures[submit(execute, job, watcher.counted)] = job
+                told(job, Outcome("queued", why[job]))
+                futures[submit(execute, job, told)] = job
             for future in as_completed(futures):
                 job, outcome = futures[future], future.result()
                 outcomes[job.stem] = replace(outcome, why=why[job]) if outcome.state == "done" else outcome
-                watcher.ended(job, outcomes[job.stem])
+                told(job, outcomes[job.stem])
     return outcomes
 
 
@@ -217,7 +213,7 @@ def _content_hash(path: Path, size: int, modified: int) -> str:
 # ---------------------------------------------------------------- executing one
 
 
-def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
+def execute(job: Job, told: Told = silent) -> Outcome:
     """Run one notebook in a process of its own, render its page, keep its state. A failure is an outcome."""
     begun, executed = time.time(), 0
     try:
@@ -227,7 +223,7 @@ def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
         job.state.unlink(missing_ok=True)
         job.output.unlink(missing_ok=True)
         for _ in range(KERNEL_STARTS):
-            error, executed = run_papermill(job, counted)
+            error, executed = run_papermill(job, told)
             if not error or executed or _stopping.is_set():
                 break
         if job.publish and not error:
@@ -244,24 +240,14 @@ def execute(job: Job, counted: Callable[[Job, int, int], None]) -> Outcome:
     return outcome
 
 
-def run_papermill(job: Job, counted: Callable[[Job, int, int], None]) -> tuple[str, int]:
+def run_papermill(job: Job, told: Told) -> tuple[str, int]:
     """What went wrong, empty if nothing did, and how many cells were executed."""
     # papermill takes these two paths for templates of parameters.
     source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        source,
-        output,
-        "--cwd",
-        str(job.source.parent),
-        "--kernel",
-        "python3",
-        "--progress-bar",
-    ]
-    command += ["--no-log-output", "--parameters_yaml", yaml.safe_dump(job.parameters)]
-    executed, said = 0, ""
+    command = [sys.executable, "-m", "papermill", source, output, "--cwd", str(job.source.parent)]
+    command += ["--kernel", "python3", "--progress-bar", "--no-log-output"]
+    command += ["--parameters_yaml", yaml.safe_dump(job.parameters)]
+    begun, executed, said = time.time(), 0, ""
     with tempfile.TemporaryDirectory() as kernels:
         # The kernel is this Python, whatever other kernel of that name the user may have.
         kernelspec.write_kernel_spec(Path(kernels, "kernels", "python3"))
@@ -270,7 +256,7 @@ def run_papermill(job: Job, counted: Callable[[Job, int, int], None]) -> tuple[s
             for line in process.stderr:
                 if at := re.search(r"(\d+)/(\d+) \[", line):
                     executed = int(at[1])
-                    counted(job, executed, int(at[2]))
+                    told(job, Outcome(f"cell {executed} of {at[2]}", "", time.time() - begun, executed))
                 elif line.strip():
                     said = line.strip()
         code = process.returncode

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,7 +85,7 @@ def run(
     begun = time.perf_counter()
     _sweep_for(batch.changed(todo, force), home, device, scheduler)
     with _view(todo) as view:
-        outcomes = batch.run(todo, workers=jobs or cores(), force=force, watcher=view)
+        outcomes = batch.run(todo, workers=jobs or cores(), force=force, told=view.told)
     if not update:
         index = _build_site(folder, folder / "site")
         typer.echo(f"\n{_board_text(folder / 'figures')}\n\nSite: {index}\nFigures: {folder / 'figures'}")
@@ -164,24 +165,16 @@ def parse_parameters(parameters: list[str]) -> dict[str, Any]:
     return given
 
 
-class _View(batch.Watcher):
+class _View:
     """What each notebook is doing: state, seconds, cells and the reason why it ran."""
 
     def __init__(self, jobs: Sequence[batch.Job]):
         self.console = Console()
         self.rows = {job.stem: batch.Outcome("waiting", "") for job in jobs}
-        self.begun: dict[str, float] = {}
 
-    def started(self, job: batch.Job, why: str) -> None:
-        self.rows[job.stem] = batch.Outcome("queued", why)
-
-    def counted(self, job: batch.Job, executed: int, total: int) -> None:
-        seconds = time.time() - self.begun.setdefault(job.stem, time.time())
-        self.rows[job.stem] = batch.Outcome(f"cell {executed} of {total}", self.rows[job.stem].why, seconds, executed)
-
-    def ended(self, job: batch.Job, outcome: batch.Outcome) -> None:
-        self.rows[job.stem] = outcome
-        if not self.console.is_terminal:
+    def told(self, job: batch.Job, outcome: batch.Outcome) -> None:
+        self.rows[job.stem] = replace(outcome, why=outcome.why or self.rows[job.stem].why)
+        if not self.console.is_terminal and outcome.state in batch.ENDS:
             count = f"{outcome.cells:3} cells" if outcome.state != "unchanged" else " " * 9
             typer.echo(f"{job.stem:34} {outcome.state:9} {outcome.seconds:5.0f} s {count}  {outcome.why}")
 
