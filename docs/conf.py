@@ -1,0 +1,71 @@
+"""How Sphinx makes the site. `nls site` gathers the sources; nothing that a page needs is fetched from a network."""
+
+import json
+import re
+from html import escape
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.util import logging
+
+project = "To smooth or not, reproduced"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_*"]  # parts of pages
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+default_role = "py:obj"
+autodoc_typehints = "none"  # docstrings give shapes and units, which types do not
+add_module_names = False
+html_theme = "pydata_sphinx_theme"
+html_title = "To smooth or not"
+html_context = {"default_mode": "auto"}
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_theme_options = {"header_links_before_dropdown": 7, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {page: [] for page in ("index", "findings", "which_rate", "figures", "records", "status", "api")}
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_search_summary = False  # it would be fetched, which browsers refuse to pages of a folder
+
+
+def mathml(page, node) -> None:
+    """Write a formula as MathML, so that no script has to."""
+    latex = node.astext()
+    try:
+        html = convert(latex, display="block" if isinstance(node, nodes.math_block) else "inline")
+    except Exception as error:  # its errors have no common base
+        logging.getLogger(__name__).warning("no formula: %s (%r)", latex, error, location=node)
+        html = f"<code>{escape(latex)}</code>"
+    page.body.append(f'<div class="math">{html}</div>' if isinstance(node, nodes.math_block) else html)
+    raise nodes.SkipNode
+
+
+def notebook(app, docname: str, source: list[str]) -> None:
+    """Fold the code of a notebook; its figures get a name to link to, and links to their files."""
+    if not docname.startswith("notebooks/"):
+        return
+    content = json.loads(source[0])
+    for cell in content["cells"]:
+        code, meta = "".join(cell["source"]), cell["metadata"]
+        meta.setdefault("tags", []).append("hide-input")
+        cell["source"] = code.removeprefix("# NBVAL_CHECK_OUTPUT\n")  # says something to the tests only
+        if saved := re.search(r'save_figure\(\w+, "(\w+)"', code):
+            there = [k for k in ("svg", "csv") if (app.srcdir / "figures" / f"{saved[1]}.{k}").exists()]
+            files = " · ".join(f"{{download}}`{kind.upper()} <../figures/{saved[1]}.{kind}>`" for kind in there)
+            alt = f"Figure: {saved[1][3:].replace('_', ' ')}"
+            meta["mystnb"] = {"image": {"alt": alt}, "figure": {"name": saved[1], "caption": files or alt}}
+    # A notebook that failed also has papermill's own words at its top.
+    content["cells"] = [c for c in content["cells"] if "papermill-error-cell-tag" not in c["metadata"]["tags"]]
+    source[0] = json.dumps(content)
+
+
+def keep_outputs(app) -> None:
+    """Where MyST-NB puts images before Sphinx copies them: beside the site otherwise."""
+    app.env.mystnb_config = app.env.mystnb_config.copy(output_folder=str(app.doctreedir / "outputs"))
+
+
+def setup(app) -> None:
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    app.connect("source-read", notebook)
+    app.connect("builder-inited", keep_outputs, priority=900)
