@@ -29,14 +29,30 @@ html_copy_source = False
 html_show_search_summary = False  # it would be fetched, which browsers refuse to pages of a folder
 
 
+# Spaces as TeX has them, where latex2mathml leaves them to the browser: infinity is no operator, a slash stands close,
+# a sign is no operation, log keeps off, a tilde sits on its letter.
+SPACING = {
+    r"<mo>&#x0221E;</mo>": "<mi>&#x0221E;</mi>",
+    r"<mo>&#x0002F;</mo>": '<mo lspace="0" rspace="0">/</mo>',
+    r"(&#x00028;|\[|&#x0003D;|&#x0002C;)</mo><mo>(&#x02212;|&#x0002B;)": r'\1</mo><mo form="prefix">\2',
+    r"(</m[in]>)(<mi>[a-z]{2,}</mi>)": r'\1<mspace width=".17em" />\2',
+    r"(<mi>[a-z]{2,}</mi>)(?=<m[in])": r'\1<mspace width=".17em" />',
+    r'<mover>(<mi>.</mi><mo stretchy="false">&#x0007E;)': r'<mover accent="true">\1',
+}
+
+
 def mathml(page, node) -> None:
     """Write a formula as MathML, so that no script has to."""
     latex = node.astext()
     try:
         html = convert(latex, display="block" if isinstance(node, nodes.math_block) else "inline")
+        if "\\" in html:
+            raise ValueError("a command that is not known")
     except Exception as error:  # its errors have no common base
         logging.getLogger(__name__).warning("no formula: %s (%r)", latex, error, location=node)
         html = f"<code>{escape(latex)}</code>"
+    for found, better in SPACING.items():
+        html = re.sub(found, better, html)
     page.body.append(f'<div class="math">{html}</div>' if isinstance(node, nodes.math_block) else html)
     raise nodes.SkipNode
 

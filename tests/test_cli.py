@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,12 +38,15 @@ def house(tmp_path, monkeypatch):
     (tmp_path / "requirements-lock.txt").write_text("")
     for name, code in {"01_good": "print(NUMBER * 2)", "02_bad": "raise RuntimeError('it broke')"}.items():
         cells = [
+            nbformat.v4.new_markdown_cell(f"# {name}"),
             nbformat.v4.new_code_cell("NUMBER = 3\nPROFILE = 'quick'", metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(code),
         ]
         notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.md"))
+    (tmp_path / "docs" / "index.md").write_text("# House\n\n```{include} _toctree.md\n```\n")
     monkeypatch.chdir(tmp_path / "notebooks")
     return tmp_path
 

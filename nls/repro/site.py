@@ -67,7 +67,9 @@ def _parts(folder: Path, source: Path) -> dict[str, str]:
         figures += [f"[![{n}](figures/{n}.png)](#{n})" for n in names if (source / f"figures/{n}.png").exists()]
     board = report.scoreboard(source / "figures")
     counts = " · ".join(f"{n} {_verdict(v)}" for v, n in board["verdict"].value_counts().items())
+    readme = report.home() / "README.md"
     return {
+        "README": readme.read_text(encoding="utf-8") if readme.exists() else "",
         "toctree": "\n".join(["```{toctree}", *(f"{title} <{page}>" for page, title in links.values()), "```"]),
         "counts": f"{len(board)} claims: {counts}",
         "findings": _table(board, links),
