@@ -38,9 +38,9 @@ def house(tmp_path, monkeypatch):
     (tmp_path / "requirements-lock.txt").write_text("")
     for name, code in {"01_good": "print(NUMBER * 2)", "02_bad": "raise RuntimeError('it broke')"}.items():
         cells = [
-            nbformat.v4.new_markdown_cell(f"# {name}"),
             nbformat.v4.new_code_cell("NUMBER = 3\nPROFILE = 'quick'", metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(code),
+            nbformat.v4.new_markdown_cell(f"# {name}"),
         ]
         notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
