@@ -7,7 +7,7 @@ def main() -> None:
     try:
         from nls.repro.cli import main as command
     except ModuleNotFoundError as error:
-        extras = "pip install 'negative-label-smoothing[lab,report,repro]'"
+        extras = "pip install 'negative-label-smoothing[lab,report,repro,docs]'"
         sys.exit(f"nls: the command needs the package {error.name}, which the loss does not: {extras}")
     command()
 

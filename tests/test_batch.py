@@ -36,6 +36,8 @@ def house(tmp_path):
     shutil.copytree(ROOT / "nls", tmp_path / "nls", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "requirements-lock.txt").write_text("")
     (tmp_path / "pyproject.toml").write_text("")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.md"))
+    (tmp_path / "docs" / "index.md").write_text("# House\n\n```{include} _toctree.md\n```\n")
     write(tmp_path / "notebooks" / "01_loss.ipynb", "def f():\n    from nls import gls_loss", "NUMBER + 1", NUMBER=1)
     write(tmp_path / "notebooks" / "03_theory.ipynb", "def f():\n    from nls import theory", NUMBER=1)
     return tmp_path

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,13 @@ def house(tmp_path, monkeypatch):
         cells = [
             nbformat.v4.new_code_cell("NUMBER = 3\nPROFILE = 'quick'", metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(code),
+            nbformat.v4.new_markdown_cell(f"# {name}"),
         ]
         notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.md"))
+    (tmp_path / "docs" / "index.md").write_text("# House\n\n```{include} _toctree.md\n```\n")
     monkeypatch.chdir(tmp_path / "notebooks")
     return tmp_path
 

@@ -85,4 +85,4 @@ def test_a_borrower_needs_nothing_but_torch_numpy_and_scipy():
     assert done.stdout.splitlines()[-1] == "(2, 2)" and "NLS" in done.stdout
     command = BARE + "import runpy; runpy.run_module('nls', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "pip install 'negative-label-smoothing[lab,report,repro]'" in done.stderr
+    assert done.returncode == 1 and "pip install 'negative-label-smoothing[lab,report,repro,docs]'" in done.stderr

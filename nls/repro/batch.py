@@ -30,9 +30,8 @@ import yaml
 from ipykernel import kernelspec
 
 from ..lab import data
-from . import site
 
-SCOREBOARD = "11"  # reads what the others wrote, so it runs last and again whenever one of them ran
+SCOREBOARD = "12"  # reads what the others wrote, so it runs last and again whenever one of them ran
 ENDS = ("done", "unchanged", "failed")
 KERNEL_STARTS = 3  # a kernel's ports are chosen before they are taken, and another one may be quicker
 
@@ -214,7 +213,7 @@ def _content_hash(path: Path, size: int, modified: int) -> str:
 
 
 def execute(job: Job, told: Told = silent) -> Outcome:
-    """Run one notebook in a process of its own, render its page, keep its state. A failure is an outcome."""
+    """Run one notebook in a process of its own and keep its state. A failure is an outcome."""
     begun, executed = time.time(), 0
     try:
         key = key_of(job)
@@ -228,8 +227,6 @@ def execute(job: Job, told: Told = silent) -> Outcome:
                 break
         if job.publish and not error:
             publish(job.output, job.source)
-        elif not job.publish and job.output.exists() and not _stopping.is_set():
-            site.page(job.output, job.folder / "site")
         outcome = Outcome("failed" if error else "done", error, time.time() - begun, executed)
         if not error:
             temporary = job.state.with_suffix(".tmp")

@@ -87,10 +87,11 @@ def run(
     with _view(todo) as view:
         outcomes = batch.run(todo, workers=jobs or cores(), force=force, told=view.told)
     if not update:
-        index = _build_site(folder, folder / "site")
-        typer.echo(f"\n{_board_text(folder / 'figures')}\n\nSite: {index}\nFigures: {folder / 'figures'}")
+        typer.echo(f"\n{_board_text(folder / 'figures')}\n\nFigures: {folder / 'figures'}")
     failed = [name for name, outcome in outcomes.items() if outcome.state == "failed"]
     typer.echo(f"{len(todo) - len(failed)} of {len(todo)} notebooks done in {time.perf_counter() - begun:.0f} s")
+    if not update:
+        typer.echo(f"Site: {site.build(folder, folder / 'site')}")
     if failed:
         raise Failure(f"failed: {', '.join(failed)}; the tracebacks are in {folder / 'notebooks'}", code=1)
 
@@ -250,15 +251,11 @@ def make_site(
     output: Annotated[Path | None, typer.Option(help="build/site, or site in the build folder, by default.")] = None,
 ) -> None:
     """A static site of the executed notebooks; it needs no network to be viewed."""
-    home = build or report.home()
-    if not any((home / "notebooks").glob("*.ipynb")):
-        raise Failure(f"--build: {home} holds no executed notebooks (notebooks/*.ipynb); run them first")
-    target = output or (build / "site" if build else home / "build" / "site")
-    typer.echo(_build_site(home, target))
-
-
-def _build_site(folder: Path, target: Path) -> Path:
-    return site.build(folder / "notebooks", folder / "figures", folder / "results", target, folder / "state")
+    folder = build or report.home()
+    if not any((folder / "notebooks").glob("*.ipynb")):
+        raise Failure(f"--build: {folder} holds no executed notebooks (notebooks/*.ipynb); run them first")
+    target = output or (build / "site" if build else folder / "build" / "site")
+    typer.echo(site.build(folder.resolve(), target))
 
 
 @app.command("data")
