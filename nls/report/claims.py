@@ -169,7 +169,7 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
     for c in CLAIMS:
         parts, other = (judged[(judged["claim"] == c.id) & (judged["role"] == r)] for r in ("primary", "evidence"))
         verdict = parts["verdict"].iloc[0] if len(parts) else "not tested"
-        row = {"verdict": verdict, "claim": c.text, "source": c.source, "notebook": c.notebook}
+        row = {"id": c.id, "verdict": verdict, "claim": c.text, "source": c.source, "notebook": c.notebook}
         measured = bool(c.primary) or verdict == "not tested"
         row |= {"kind": "measured" if measured else "formulas", "compared": c.primary, "margin": c.margin}
         row |= {"named": c.named if c.primary else "", "found": _found(parts, verdict) + _but(other, verdict)}
