@@ -365,7 +365,8 @@ def medium_column(base: Run) -> list[Run]:
     whole = base.seed == 0
     repeated = (base.dataset, base.noise, base.noise_rate) in MEDIUM_SEEDS
     best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
-    candidates = (0.0, *LS_CANDIDATES, *NLS_CANDIDATES, best)
+    figure3 = (-4.0,) if (base.dataset, base.noise, base.noise_rate) == ("cifar10", "symmetric", 0.6) else ()
+    candidates = (0.0, *LS_CANDIDATES, *NLS_CANDIDATES, *figure3, best)
     from_last = (0.0, 0.4, *NLS_CANDIDATES, *((best,) if whole else ()))
     begun = dataclasses.replace(base, start="best_test")
     unhinged = with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7)
