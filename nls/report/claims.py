@@ -184,7 +184,8 @@ def _found(parts: pd.DataFrame, verdict: str) -> str:
     deciding = parts[parts["result"] == verdict]
     first = deciding.iloc[0]
     shared = f"{len(deciding)} of {len(parts)} parts; " if len(parts) > 1 else ""
-    return f"{shared}{first['statement']}{numbers(first)}"
+    false = "false: " if verdict == "counterexample" else ""
+    return f"{shared}{false}{first['statement']}{numbers(first)}"
 
 
 def _but(evidence: pd.DataFrame, verdict: str) -> str:
@@ -201,7 +202,7 @@ def numbers(row) -> str:
         return f" (n = {row['n']:,.0f})" if row["n"] and not np.isnan(row["n"]) else ""
     digits = "+.4f" if abs(row["mean"]) < 0.1 else "+.3f"
     if row["n"] == 1:
-        return f": {row['mean']:{digits}}, n = 1"
+        return f": {row['mean']:{digits}}, n = 1".replace("-", "−")
     text = f": {row['mean']:{digits}} [{row['low']:{digits}}, {row['high']:{digits}}], n = {row['n']:.0f}"
     if row["result"] == "inconclusive":
         text += f", could have shown {detectable(row['sd'], int(row['n']), row['overlap']):.3f}"
