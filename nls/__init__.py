@@ -5,6 +5,7 @@ smoothing for r > 0, cross entropy at 0, negative label smoothing (NLS) below. `
 "To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate.
 """
 
+from .choose import choose_rate, noise_report
 from .losses import (
     GLSLoss,
     backward_correction,
@@ -29,6 +30,7 @@ __all__ = [
     "GLSLoss",
     "asymmetric",
     "backward_correction",
+    "choose_rate",
     "complementary_loss",
     "corrupt",
     "estimate_transition",
@@ -36,6 +38,7 @@ __all__ = [
     "forward_correction",
     "gls_loss",
     "instance_dependent",
+    "noise_report",
     "pair_flip",
     "peer_loss",
     "preference",
