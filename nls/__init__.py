@@ -9,6 +9,7 @@ from .choose import choose_rate, noise_report
 from .losses import (
     GLSLoss,
     backward_correction,
+    binary_gls_loss,
     complementary_loss,
     f_divergence_loss,
     forward_correction,
@@ -30,6 +31,7 @@ __all__ = [
     "GLSLoss",
     "asymmetric",
     "backward_correction",
+    "binary_gls_loss",
     "choose_rate",
     "complementary_loss",
     "corrupt",

@@ -243,21 +243,29 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
     return rate.to(logits).expand(shape)
 
 
-def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
+def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = None, name: str = "weight") -> Tensor:
     """Class weights, in the type of the logits; without logits, what can be checked without them."""
     if not isinstance(weight, Tensor):
-        raise TypeError(f"weight: expected a torch.Tensor of shape (K,), got {type(weight).__name__}")
+        raise TypeError(f"{name}: expected a torch.Tensor of shape (K,), got {type(weight).__name__}")
     if not weight.is_floating_point():
-        raise TypeError(f"weight: expected a floating-point dtype, got {weight.dtype}")
+        raise TypeError(f"{name}: expected a floating-point dtype, got {weight.dtype}")
     if weight.dim() != 1 or (K is not None and len(weight) != K):
         expected = "(K,)" if K is None else f"({K},)"
-        raise ValueError(f"weight: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
+        raise ValueError(f"{name}: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
     if weight.requires_grad:
-        raise ValueError("weight: expected a tensor that does not require grad, since none flows to it; use .detach()")
+        raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
     if logits is None:
         return weight
-    _check_device("weight", weight, logits)
+    _check_device(name, weight, logits)
     return weight.to(logits)
+
+
+def check_uniform(uniform: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
+    """The distribution to smooth towards, as `check_weight` returns class weights."""
+    checked = check_weight(uniform, K, logits, "uniform")
+    if readable(uniform) and not (uniform.min() >= 0 and abs(uniform.double().sum().item() - 1) <= 1e-3):
+        raise ValueError(f"uniform: expected probabilities that sum to 1, got {uniform.tolist()}")
+    return checked
 
 
 def check_options(ignore_index: int, reduction: str) -> None:

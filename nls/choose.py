@@ -281,7 +281,7 @@ def choose_rate(
     Bengio 2003). The rates not shown worse come from the largest t of all pairs, step by step as rates drop out. The
     decision is another matter: "best_mean" takes the best mean, "one_se" the rate nearest 0 within a standard error of
     it, "nearest_zero" the rate nearest 0 in the set. In a simulation with the accuracy curves of this project's records
-    the first had the least regret by far, since its errors are small where rates are close.
+    the first had the least regret.
 
     Args:
         estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,

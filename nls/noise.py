@@ -18,6 +18,16 @@ from .checks import as_numpy, check_integer, check_labels, check_rate, check_row
 CIFAR10_SWAP = ((9, 1), (1, 9), (2, 0), (0, 2), (4, 7), (7, 4), (3, 5), (5, 3), (6, 8), (8, 6))
 # The map that most papers use (Patrini et al. 2017): five noisy classes, so the overall rate is half the noise rate.
 CIFAR10_ONEWAY = ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3))
+# The superclass (0 aquatic mammals ... 19 vehicles 2, in alphabetical order) of each of CIFAR-100's classes.
+CIFAR100_SUPERCLASS = (
+    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1),
+    *(10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12),
+    *(12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0),
+    *(17, 8, 14, 13),
+)
+_MEMBERS = [[k for k, own in enumerate(CIFAR100_SUPERCLASS) if own == group] for group in range(20)]
+# Each class to the next of its superclass, in a circle (Patrini et al. 2017): every class is noisy.
+CIFAR100_CIRCLE = tuple(pair for five in _MEMBERS for pair in zip(five, five[1:] + five[:1], strict=True))
 
 
 def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
