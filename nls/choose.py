@@ -286,6 +286,7 @@ def choose_rate(
     Args:
         estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
             criterion__smooth_rate=0.0, predict_nonlinearity=nn.Softmax(-1), train_split=None)`, say, or a pipeline.
+            `module` is a class or a function there: a built network would start every fold from the same weights.
         X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes.
         labels: (N,), noisy, 0 ... K-1, at least 10 of each class.
         rates: smooth rates below 1, at least two.
@@ -395,14 +396,12 @@ def _check_probs(probs: np.ndarray, K: int) -> np.ndarray:
     return probs
 
 
-def _cross_validate(
-    X: Any, labels: np.ndarray, groups: np.ndarray, settings: tuple
-) -> tuple[list, np.ndarray, list[np.ndarray]]:
+def _cross_validate(X: Any, labels: np.ndarray, groups: np.ndarray, settings: tuple) -> tuple[list, np.ndarray, list]:
     """The splits of each repetition, who is right out of fold (repeats, rates, N), and mean probabilities by rate."""
-    estimator, param, rates, cv, repeats, seed, n_jobs = settings
     from joblib import Parallel, delayed
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    estimator, param, rates, cv, repeats, seed, n_jobs = settings
     splitter, among = StratifiedGroupKFold, groups
     if len(np.unique(groups)) == len(groups):
         splitter, among = StratifiedKFold, None  # the same but faster

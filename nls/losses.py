@@ -133,8 +133,8 @@ class GLSLoss(nn.Module):
     """Module form of :func:`gls_loss`; the arguments have the same meaning.
 
     ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
-    registered as such, to be learned. Any other tensor, ``weight`` too, is copied into a buffer: it follows
-    ``.to(device)`` and is saved in the state dict.
+    registered as such, to be learned. Any other tensor, ``weight`` and ``uniform`` too, is copied into a buffer: it
+    follows ``.to(device)`` and is saved in the state dict.
 
     Args:
         smooth_rate, weight, ignore_index, reduction, uniform: as in :func:`gls_loss`.

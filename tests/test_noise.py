@@ -91,9 +91,11 @@ def test_cifar100_circles_stay_in_their_superclass():
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("NLS_DATA" not in os.environ, reason="needs the label files of CIFAR-N")
 def test_cifar100_superclasses_are_those_of_cifar_n():
-    labels = torch.load(Path(os.environ["NLS_DATA"]) / "CIFAR-100_human.pt", weights_only=False)
+    path = Path(os.environ.get("NLS_DATA", "")) / "CIFAR-100_human.pt"
+    if not path.is_file():
+        pytest.skip("the label files of CIFAR-N are not in NLS_DATA")
+    labels = torch.load(path, weights_only=False)
     assert (np.array(CIFAR100_SUPERCLASS)[labels["clean_label"]] == labels["clean_coarse_label"]).all()
 
 

@@ -28,14 +28,22 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from skorch import NeuralNetClassifier  # noqa: E402
 
-layers = torch.nn.Sequential(torch.nn.Linear(X.shape[1], 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
-options = {"optimizer": torch.optim.Adam, "lr": 0.01, "max_epochs": 100, "batch_size": -1, "verbose": 0}
+
+def network() -> torch.nn.Module:  # a function or a class, so that every fold starts from weights of its own
+    return torch.nn.Sequential(torch.nn.Linear(X.shape[1], 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+
+
+options = {"optimizer": torch.optim.Adam, "lr": 0.03, "max_epochs": 40, "batch_size": -1, "verbose": 0}
 options |= {"train_split": None, "predict_nonlinearity": torch.nn.Softmax(-1)}
-net = NeuralNetClassifier(layers, criterion=GLSLoss, criterion__smooth_rate=0.0, **options)
+net = NeuralNetClassifier(network, criterion=GLSLoss, criterion__smooth_rate=0.0, **options)
 
 # %% 4. The decision.
 choice = choose_rate(
-    make_pipeline(StandardScaler(), net), X, labels, param="neuralnetclassifier__criterion__smooth_rate"
+    make_pipeline(StandardScaler(), net),
+    X,
+    labels,
+    [0.0, -1.0, -4.0],
+    param="neuralnetclassifier__criterion__smooth_rate",
 )
 print(choice)
 print(choice.table.round(3).to_string())

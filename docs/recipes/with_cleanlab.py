@@ -24,7 +24,7 @@ noisy = corrupt(y, symmetric(2, 0.3), seed=0)
 def network(rate: float) -> NeuralNetClassifier:
     torch.manual_seed(0)
     return NeuralNetClassifier(
-        nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 2)),
+        lambda: nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 2)),
         criterion=GLSLoss,
         criterion__smooth_rate=rate,
         optimizer=torch.optim.Adam,

@@ -19,7 +19,7 @@ noisy = corrupt(y, symmetric(2, 0.3), seed=0)
 
 torch.manual_seed(0)
 net = NeuralNetClassifier(
-    nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 2)),
+    lambda: nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 2)),
     criterion=GLSLoss,
     criterion__smooth_rate=0.0,
     optimizer=torch.optim.Adam,
