@@ -77,9 +77,8 @@ class NoiseReport:
         if self.symmetric:
             lines.append(
                 f"Flips: no sign against symmetric noise ({self.uneven:.0%} of them out of place). Theory then "
-                f"recommends r_opt = {r:.2f} ({r_low:.2f} to {r_high:.2f}) if cross entropy would be best on clean "
-                f"labels, and any negative rate only if the best rate on clean labels is below {eta:.2f} "
-                f"({eta_low:.2f} to {eta_high:.2f})."
+                f"recommends r_opt = {r:.2f} ({r_low:.2f} to {r_high:.2f}) where cross entropy is best on clean labels "
+                f"and some negative rate wherever the best rate there is below {eta:.2f} ({eta_low:.2f} to {eta_high:.2f})."
             )
         else:
             lines.append(
@@ -193,7 +192,7 @@ class RateChoice:
     folds: np.ndarray = field(repr=False)
 
     def __str__(self) -> str:
-        accuracy, K, zero = self.table["accuracy"], len(self.noise.T), _nearest_zero(self.table.index)
+        accuracy, zero = self.table["accuracy"], _nearest_zero(self.table.index)
         named = "cross entropy" if zero == 0 else f"rate {zero:g}"
         shown = ", ".join(f"{r:g}" for r in self.not_worse)
         lines = [
@@ -201,7 +200,10 @@ class RateChoice:
             f"{accuracy[self.rate]:.3f}, against {accuracy[zero]:.3f} of {named} ({len(self.folds)} folds)."
         ]
         if len(self.not_worse) == len(self.table):
-            lines.append(f"These labels cannot tell: none of the {len(self.table)} rates is shown worse than another.")
+            lines.append(
+                f"These labels cannot tell: none of the {len(self.table)} rates is shown worse than another; "
+                f"{self.rate:g} is no more than the best guess."
+            )
         else:
             verdict = "is not shown worse" if zero in self.not_worse else "is shown worse"
             lines.append(
@@ -230,8 +232,8 @@ class RateChoice:
         if self.rate < 0:
             lines.append(
                 f"Training: under SGD a step at this rate is {1 - self.rate:g} times as long, so divide the learning "
-                f"rate by {1 - self.rate:g} (Adam needs no change)."
-                + (" With many classes, begin with some epochs of cross entropy." if K >= 10 else "")
+                f"rate by {1 - self.rate:g} (Adam needs no change). If the accuracy falls together with the loss, as "
+                "it may with many classes, begin with some epochs of cross entropy."
             )
         return "\n".join(lines)
 
@@ -252,6 +254,7 @@ class RateChoice:
             ax.axvspan(*band, color="0.85", zorder=0, label=f"r_opt of the estimated noise, {self.level:.0%}")
         ax.axvline(-math.log1p(-self.rate), color="0.2", lw=1, ls=":", label=f"chosen: {self.rate:g}")
         ax.plot([], [], "o", color="0.4", label="not shown worse (open: shown worse)")
+        ax.errorbar([], [], [], color="0.4", capsize=3, label="limits of the difference from the best")
         ax.set_xticks(s, [f"{rate:g}" for rate in self.table.index])
         ax.set(xlabel="smooth rate r, on the scale −log(1 − r)", ylabel="accuracy on noisy labels,\nout of fold")
         ax.legend(fontsize="small", frameon=False)

@@ -918,9 +918,9 @@ BAD = {
         r"peer_target: .*\(3,\) for peer_logits .*got \(2,\)",
     ),
     "divergence": (
-        lambda: f_divergence_loss(Z, Y, Z, Y, "jeffrey"),
+        lambda: f_divergence_loss(Z, Y, Z, Y, "neyman"),
         ValueError,
-        r"divergence: .*tv, kl, js.*'jeffrey'",
+        r"divergence: .*tv, kl, js.*'neyman'",
     ),
 }
 
