@@ -78,7 +78,8 @@ class NoiseReport:
             lines.append(
                 f"Flips: no sign against symmetric noise ({self.uneven:.0%} of them out of place). Theory then "
                 f"recommends r_opt = {r:.2f} ({r_low:.2f} to {r_high:.2f}) where cross entropy is best on clean labels "
-                f"and some negative rate wherever the best rate there is below {eta:.2f} ({eta_low:.2f} to {eta_high:.2f})."
+                f"and some negative rate wherever the best rate there is below {eta:.2f} ({eta_low:.2f} to "
+                f"{eta_high:.2f})."
             )
         else:
             lines.append(

@@ -52,4 +52,4 @@ choice.plot()
 # %% 5. The final model, on all rows at the chosen rate.
 final = make_pipeline(StandardScaler(), net).set_params(neuralnetclassifier__criterion__smooth_rate=choice.rate)
 final.fit(X, labels)
-print(f"clean accuracy: {final.score(X, load_breast_cancer().target):.3f} (of the rows trained on, from clean labels)")
+print(f"clean accuracy: {final.score(X, load_breast_cancer().target):.3f}, on the rows that it was trained on")
