@@ -5,7 +5,7 @@ smoothing for r > 0, cross entropy at 0, negative label smoothing (NLS) below. `
 "To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate.
 """
 
-from .choose import choose_rate, noise_report
+from .choose import choose_rate
 from .losses import (
     GLSLoss,
     backward_correction,
@@ -21,6 +21,7 @@ from .noise import (
     corrupt,
     estimate_transition,
     instance_dependent,
+    noise_report,
     pair_flip,
     symmetric,
     transition_matrix,

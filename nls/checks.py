@@ -78,6 +78,18 @@ def check_labels(name: str, labels: Any, num_classes: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def check_every_class(labels: Any, num_classes: int | None, least: int = 0) -> np.ndarray:
+    """`check_labels` of "labels"; also a ValueError unless each class has `least` rows, and ten (None: K from them)."""
+    array = check_labels("labels", labels, num_classes or 10**6)
+    counts = np.bincount(array, minlength=max(2, num_classes or 0))
+    least, k = max(10, least), int(counts.argmin())
+    if counts[k] < least:
+        raise ValueError(
+            f"labels: expected at least {least} rows of each class 0 to {len(counts) - 1}, got {counts[k]} of {k}"
+        )
+    return array
+
+
 def check_rows(name: str, rows: Any, tolerance: float = _ROW_SUM_TOLERANCE) -> np.ndarray:
     """`rows` as a float64 copy (N, K); an error unless each row is a distribution over at least 2 classes."""
     array = as_numpy(name, rows)

@@ -1,8 +1,7 @@
-"""Which smooth rate for my labels, and how noisy are they: answers from the noisy labels alone.
+"""Which smooth rate for my labels: an answer from the noisy labels alone.
 
 `choose_rate` cross-validates the rate of any scikit-learn estimator that has it as a parameter, skorch's among them.
-`noise_report` reads the noise off out-of-sample probabilities without training anything. Both need the package's extra
-`choose` (scikit-learn, skorch, pandas, matplotlib). Arguments that are wrong end in an error before any training.
+It needs the package's extra `choose`. Wrong arguments end in an error before any training.
 """
 
 import math
@@ -14,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import check_integer, check_labels, check_rate, check_rows, check_seed
-from .noise import symmetric
-from .theory import r_opt
+from .checks import check_every_class, check_integer, check_rate, check_seed
+from .noise import NoiseReport, noise_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,140 +22,7 @@ if TYPE_CHECKING:
 
 RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)
 RULES = ("best_mean", "one_se", "nearest_zero")
-LEAST_ROWS = 10  # of every class
-ANCHORS = 50  # rows a class, where there are as many, that T is counted on
-UNEVEN = 0.15  # a smaller share of the flips out of place can come from classes that overlap
 DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class NoiseReport:
-    """What noisy labels and out-of-sample probabilities say of the noise.
-
-    Attributes:
-        T: (K, K), T[i, j] = P(noisy = j | clean = i).
-        noise_rate: share of labels that differ from the clean ones.
-        interval: of the noise rate, for the error of counting alone.
-        level: of the interval.
-        symmetric: False where flips favour some classes by more than chance and overlap explain.
-        uneven: share of the flips that would have to go elsewhere to make the noise symmetric.
-        n: number of labels.
-    """
-
-    T: np.ndarray = field(repr=False)
-    noise_rate: float
-    interval: tuple[float, float]
-    level: float
-    symmetric: bool
-    uneven: float
-    n: int
-
-    @property
-    def eta(self) -> tuple[float, float, float]:
-        """η = Kε/(K-1), the share of signal that the labels have lost, and its interval; 1 or more: all of it."""
-        K = len(self.T)
-        return tuple(K * e / (K - 1) for e in (self.noise_rate, *self.interval))
-
-    @property
-    def r_opt(self) -> tuple[float, float, float]:
-        """`r_opt` of the noise rate and of its interval, lower end first; -inf where the labels have no signal left."""
-        estimate, low, high = (
-            r_opt(e, len(self.T)) if eta < 1 - 1e-9 else -math.inf
-            for e, eta in zip((self.noise_rate, *self.interval), self.eta, strict=True)
-        )
-        return estimate, high, low
-
-    def __str__(self) -> str:
-        (low, high), (eta, eta_low, eta_high), (r, r_low, r_high) = self.interval, self.eta, self.r_opt
-        lines = [
-            f"Noise rate: {self.noise_rate:.3f} ({self.level:.0%} interval {low:.3f} to {high:.3f}), from {self.n} "
-            f"labels of {len(self.T)} classes. The interval is for counting alone: labels cannot tell noise from "
-            "overlap of classes or from errors of the model, which make the estimate too high."
-        ]
-        if self.symmetric:
-            lines.append(
-                f"Flips: no sign against symmetric noise ({self.uneven:.0%} of them out of place). Theory then "
-                f"recommends r_opt = {r:.2f} ({r_low:.2f} to {r_high:.2f}) where cross entropy is best on clean labels "
-                f"and some negative rate wherever the best rate there is below {eta:.2f} ({eta_low:.2f} to "
-                f"{eta_high:.2f})."
-            )
-        else:
-            lines.append(
-                f"Flips: not symmetric ({self.uneven:.0%} of them would have to go to other classes), so the theory of "
-                "smooth rates does not apply. Train with forward_correction and the T of this report, and compare."
-            )
-        return "\n".join(lines)
-
-
-def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.95, seed: int = 0) -> NoiseReport:
-    """The noise of labels, from probabilities that a model gave to rows it was not trained on (cleanlab's convention).
-
-    Row n is confidently of class i if p(i|x_n) reaches its mean over the rows labelled i (Northcutt et al. 2021); T[i]
-    counts the labels of the more confident half of these rows, at least 50, since the other half holds more overlap.
-
-    Args:
-        labels: (N,), the noisy labels, 0 ... K-1, at least 10 of each class.
-        pred_probs: (N, K), P(noisy label = k | x_n), out of sample (out of fold).
-        level: of the interval.
-        seed: of the draws behind the interval and the test of symmetry.
-
-    Raises:
-        ValueError: also for probabilities that agree with every label though they expect disagreement: such a model
-            has seen the labels.
-    """
-    probs = check_rows("pred_probs", pred_probs, tolerance=1e-2)
-    K = probs.shape[1]
-    labels, level, seed = _labels(labels, K), check_rate("level", level), check_seed(seed)
-    if len(labels) != len(probs):
-        raise ValueError(f"pred_probs: expected {len(labels)} rows, one a label, got {len(probs)}")
-    expected = len(probs) - probs.max(axis=1).sum()
-    if expected > 10 and (probs.argmax(axis=1) == labels).all():
-        raise ValueError(
-            f"pred_probs: expected out-of-sample probabilities; these agree with all labels while they expect "
-            f"{expected:.0f} disagreements, as a model does on the rows it was trained on"
-        )
-    return _report(labels, probs, level, seed)
-
-
-def _report(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -> NoiseReport:
-    K, rng = probs.shape[1], np.random.default_rng(seed)
-    joint, counts = _count(labels, probs)
-    rows = counts.sum(axis=1)
-    T = counts / rows[:, None]
-    calibrated = joint / np.maximum(joint.sum(axis=0), 1e-12) * np.bincount(labels, minlength=K)
-    prior = calibrated.sum(axis=1) / calibrated.sum()
-    kept = np.diag(counts)
-    flips = 1 - rng.beta(kept + 0.5, rows - kept + 0.5, size=(DRAWS, K))
-    shares = rng.dirichlet(np.maximum(prior * len(labels), 1e-3), size=DRAWS)
-    low, high = np.quantile((flips * shares).sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    rate, uneven = float(prior @ (1 - np.diag(T))), _uneven(T)
-    even = symmetric(K, min(1.0, float(1 - np.diag(T).mean())))
-    chance = [_uneven(drawn / rows[:, None]) for drawn in rng.multinomial(rows.astype(int), even, size=(200, K))]
-    same = uneven <= np.quantile(chance, 0.95) or uneven - np.median(chance) <= UNEVEN
-    return NoiseReport(T, rate, (min(low, rate), max(high, rate)), level, bool(same), uneven, len(labels))
-
-
-def _count(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (columns) of the rows confidently of each class (rows): of all of them, and of the more confident half."""
-    K = probs.shape[1]
-    threshold = np.array([probs[labels == k, k].mean() for k in range(K)])
-    sure = probs >= threshold - 1e-12
-    member = np.where(sure.any(axis=1), np.where(sure, probs, -1.0).argmax(axis=1), -1)
-    joint, anchors = np.zeros((K, K)), np.zeros((K, K))
-    for k in range(K):
-        rows = np.flatnonzero(member == k)
-        joint[k] = np.bincount(labels[rows], minlength=K)
-        if len(rows) == 0:  # a class that is never predicted: its likeliest row, as in `estimate_transition`
-            rows = probs[:, k].argmax(keepdims=True)
-        most = max(len(rows) // 2, min(len(rows), ANCHORS))
-        anchors[k] = np.bincount(labels[rows[np.argsort(-probs[rows, k], kind="stable")][:most]], minlength=K)
-    return joint, anchors
-
-
-def _uneven(T: np.ndarray) -> float:
-    """Total variation between where flips go (and come from) and an even spread; 0 without flips."""
-    off = T[~np.eye(len(T), dtype=bool)]
-    return float(np.abs(off - off.mean()).sum() / (2 * off.sum())) if off.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -310,7 +175,7 @@ def choose_rate(
     cv, repeats = check_integer("cv", cv, 2), check_integer("repeats", repeats, 3)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    labels = _labels(labels, None, cv)
+    labels = check_every_class(labels, None, cv)
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
@@ -327,7 +192,7 @@ def choose_rate(
     best, chosen = int(mean.argmax()), _decide(rule, rates, folds, cv, level, seed)
     keep, critical, error = _not_worse(folds, cv, level, seed)
     spread = np.where(np.isfinite(error[best]), error[best], 0.0)
-    noise = _report(labels, probs[best], level, seed)
+    noise = noise_from(labels, probs[best], level, seed)
 
     table = pd.DataFrame({"accuracy": mean, "difference": mean - mean[best]}, index=pd.Index(rates, name="rate"))
     table["low"], table["high"] = (table["difference"] + side * critical * spread for side in (-1, 1))
@@ -535,17 +400,6 @@ def _nearest_zero(rates: Sequence[float]) -> float:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Checks
-
-
-def _labels(labels: ArrayLike, num_classes: int | None, cv: int = 2) -> np.ndarray:
-    array = check_labels("labels", labels, num_classes or 10**6)
-    counts = np.bincount(array, minlength=max(2, num_classes or 0))
-    least, k = max(LEAST_ROWS, cv), int(counts.argmin())
-    if counts[k] < least:
-        raise ValueError(
-            f"labels: expected at least {least} rows of each class 0 to {len(counts) - 1}, got {counts[k]} of {k}"
-        )
-    return array
 
 
 def _rates(rates: Sequence[float]) -> list[float]:
