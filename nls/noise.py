@@ -242,6 +242,7 @@ def estimate_transition(probs: ArrayLike, *, filter_outliers: bool = False) -> n
     """T from the predictions of a model fitted to noisy labels (Patrini et al. 2017).
 
     The row with the largest p(i|x) is the anchor point of class i, taken to be a sure member, and T[i] its prediction.
+    Where the labels are at hand, `noise_report` strays less: it counts them, and on many rows.
 
     Args:
         probs: (N, K), probabilities, not logits.
