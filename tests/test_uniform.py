@@ -67,7 +67,6 @@ def test_smooths_towards_the_given_distribution(shape, weight, reduction):
 def test_one_k_th_each_is_the_uniform_distribution(rate, seed):
     logits, target = example((5, 7), seed)
     plain = gls_loss(logits, target, rate)
-    assert_close(gls_loss(logits, target, rate, uniform=torch.full((7,), 1 / 7)), plain, rtol=1e-6, atol=1e-6)
     float64 = torch.full((7,), 1 / 7, dtype=torch.float64)
     assert_close(value_and_grad(gls_loss(logits, target, rate, uniform=float64), logits), value_and_grad(plain, logits))
 
