@@ -23,7 +23,7 @@ from .noise import (
     symmetric,
     transition_matrix,
 )
-from .theory import preference, r_opt
+from .theory import noise_shift, preference, r_opt, rate_at_scale, smoothing_scale
 
 __all__ = [
     "GLSLoss",
@@ -36,10 +36,13 @@ __all__ = [
     "forward_correction",
     "gls_loss",
     "instance_dependent",
+    "noise_shift",
     "pair_flip",
     "peer_loss",
     "preference",
     "r_opt",
+    "rate_at_scale",
+    "smoothing_scale",
     "symmetric",
     "transition_matrix",
 ]
