@@ -20,7 +20,26 @@ from .runs import INIT, SPLIT, Recipe, Run, stream
 from .stacks import ADAM, Problem, Stack, stack_loss, train_stack
 
 GCE_EXPONENT = 0.7  # Zhang and Sabuncu 2018
-SGD = partial(torch.optim.SGD, momentum=0.9, foreach=True)
+CLIP = 1.0  # length of a model's gradient at most: without, a loss without minimiser runs away under SGD
+
+
+class ClippedSGD(torch.optim.SGD):
+    """SGD with momentum .9 for the parameters of a `Stack`, each model's gradient cut to the length `CLIP`."""
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float):
+        super().__init__(parameters, lr=lr, momentum=0.9, foreach=True)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step; there is no closure."""
+        w1, *middle, b3 = (p.grad for p in self.param_groups[0]["params"])
+        m, h, k = (*middle[0].shape[:2], middle[-1].shape[1])
+        views = [w1.view(-1, m, h).transpose(0, 1), *middle, b3[: m * k].view(m, k)]
+        length = sum(g.flatten(1).square().sum(1) for g in views).sqrt()
+        scale = CLIP / length.clamp_min(CLIP)
+        for g in views:
+            g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+        super().step()
 
 
 # ---------------------------------------------------------------- losses
@@ -138,7 +157,7 @@ def _norm(logits: Tensor, target: Tensor, rate: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MemoryRecipe(MLPRecipe):
-    """An `MLPRecipe` whose records say at every evaluation what the network has memorised, by Adam or by SGD."""
+    """An `MLPRecipe`, by Adam or by `ClippedSGD`, whose records say at every evaluation what was memorised."""
 
     sgd: bool = False
     matched: bool = False  # losses divided by 1 − r
@@ -171,7 +190,7 @@ def fit(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:
         evaluate_every=recipe.evaluate_every,
         seed=int(stream(first.seed, INIT).integers(2**31)),
         device=device,
-        optimizer=SGD if recipe.sgd else ADAM,
+        optimizer=ClippedSGD if recipe.sgd else ADAM,
         loss=partial(votes_loss, y_true=problem.y_true.to(device), seed=draw),
         memory=True,
     )[0]

@@ -182,8 +182,8 @@ THRESHOLD_SETS = ("twonorm", "splice", "breast_cancer", "ringnorm", "spambase")
 CLASSES_SETS = ("waveform", "digits")
 SGD_SETS = ("twonorm", "splice", "breast_cancer")
 SGD_RECIPES = {
-    "1 - r times": MemoryRecipe(width=32, lr=0.02, steps=5000, evaluate_every=1000, sgd=True),
-    "matched": MemoryRecipe(width=32, lr=0.02, steps=5000, evaluate_every=1000, sgd=True, matched=True),
+    "1 - r times": MemoryRecipe(width=32, lr=0.01, steps=5000, evaluate_every=1000, sgd=True),
+    "matched": MemoryRecipe(width=32, lr=0.01, steps=5000, evaluate_every=1000, sgd=True, matched=True),
 }
 GAIN_SETS = tuple(dict.fromkeys((*THRESHOLD_SETS, *CLASSES_SETS, "plane", "wine", *tabular.KEEL)))
 GAIN_RECIPE = MLPRecipe(width=32, lr=0.005, evaluate_every=50)
