@@ -21,22 +21,25 @@ def on_scale(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame
     return records.assign(x=np.round(x, 2) + 0.0, shift=np.round(shift, 2), s=np.round(x + shift, 2) + 0.0)
 
 
-def crossing(s: Sequence[float], share: Sequence[float]) -> float:
-    """Where a share that rises with s first crosses the middle of its range, by linear interpolation.
+def crossing(s: Sequence[float], share: Sequence[float], level: float = 0.5) -> float:
+    """Where a share that rises with s first stands `level` of its range above its least, by linear interpolation.
 
-    Seen from below; NaN where it moves by less than `HALF_RANGE`.
+    Seen from the least upwards; NaN where it moves by less than `HALF_RANGE`.
     """
     order = np.argsort(s)
     s, share = np.asarray(s, dtype=float)[order], np.asarray(share, dtype=float)[order]
-    if np.ptp(share) < HALF_RANGE:
-        return np.nan
-    half = (share.min() + share.max()) / 2
     lowest = int(share.argmin())
-    above = lowest + int(np.argmax(share[lowest:] >= half))
-    if share[above] < half or above == 0:
+    at = share.min() + level * np.ptp(share)
+    above = lowest + int(np.argmax(share[lowest:] >= at))
+    if np.ptp(share) < HALF_RANGE or share[above] < at:
         return np.nan
-    part = (half - share[above - 1]) / (share[above] - share[above - 1])
+    part = (at - share[above - 1]) / (share[above] - share[above - 1])
     return s[above - 1] + part * (s[above] - s[above - 1])
+
+
+def onset(s: Sequence[float], share: Sequence[float]) -> float:
+    """Where a share begins to rise: a tenth of its range above its least."""
+    return crossing(s, share, 0.1)
 
 
 def minimum(s: Sequence[float], values: Sequence[float]) -> float:
@@ -69,3 +72,27 @@ def clustered(
 
 def spearman(table: pd.DataFrame, a: str, b: str) -> float:
     return float(stats.spearmanr(table[a], table[b]).statistic)
+
+
+def jackknife(table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], cluster: str = "dataset") -> list[float]:
+    """Pseudo-values of a statistic, one a cluster: their mean and spread judge it as if clusters were the sample."""
+    names, whole = table[cluster].unique(), statistic(table)
+    left_out = [statistic(table[table[cluster] != name]) for name in names]
+    return [len(names) * whole - (len(names) - 1) * value for value in left_out]
+
+
+def at_evaluation(records: pd.DataFrame, number: int) -> pd.DataFrame:
+    """The records with the numbers of one evaluation in the place of the curves, named as those of the last one."""
+    names = {"test": "accuracy", "test_nll": "nll", "test_ece": "ece", "reproduced": "reproduced", "fitted": "fitted"}
+    values = {new: [row[number] for row in records[old]] for old, new in names.items()}
+    return records.drop(columns=list(names)).assign(
+        **{k: pd.Series(v, records.index, float) for k, v in values.items()}
+    )
+
+
+def each_curve(
+    table: pd.DataFrame, read: Callable[[Sequence[float], Sequence[float]], float], measure: str
+) -> pd.Series:
+    """What `read` (`crossing`, `minimum`) finds in `measure` against s, by data set, shift and seed."""
+    groups = table.groupby(["dataset", "shift", "seed"])
+    return groups[["s", measure]].apply(lambda curve: read(curve["s"], curve[measure])).rename(measure)
