@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..theory import noise_shift, smoothing_scale
+from ..theory import noise_shift, rate_at_scale, smoothing_scale
+from .claims import paired
 
 HALF_RANGE = 0.2  # a share that moves less than this over all rates has no crossing
 SAME_S = (0.0, 0.5)  # where noisy and clean labels are compared
 BESIDE = 0.25  # how far from 0 a point of s counts as above or below the threshold
-BOOTSTRAPS = 4000
+BOOTSTRAPS = 1000
 
 
 def on_scale(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
@@ -63,10 +64,10 @@ def clustered(
     table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], cluster: str = "dataset", seed: int = 0
 ) -> tuple[float, float, float]:
     """A statistic of a table with the 95 % interval of a bootstrap that draws whole clusters."""
-    parts = [part for _, part in table.groupby(cluster)]
+    rows = list(table.groupby(cluster).indices.values())
     rng = np.random.default_rng(seed)
-    draws = (pd.concat([parts[i] for i in rng.integers(len(parts), size=len(parts))]) for _ in range(BOOTSTRAPS))
-    low, high = np.nanquantile([statistic(draw) for draw in draws], (0.025, 0.975))
+    draws = (np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(BOOTSTRAPS))
+    low, high = np.nanquantile([statistic(table.iloc[draw]) for draw in draws], (0.025, 0.975))
     return statistic(table), low, high
 
 
@@ -96,3 +97,62 @@ def each_curve(
     """What `read` (`crossing`, `minimum`) finds in `measure` against s, by data set, shift and seed."""
     groups = table.groupby(["dataset", "shift", "seed"])
     return groups[["s", measure]].apply(lambda curve: read(curve["s"], curve[measure])).rename(measure)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % t-interval of a mean, as the band that seaborn asks for; of a single value the value."""
+    values = np.asarray(values, dtype=float)
+    found = paired(values[np.isfinite(values)])
+    return (found["mean"],) * 2 if found["n"] == 1 else (found["low"], found["high"])
+
+
+def scale_axis(ax, low: float, high: float, label: bool = True) -> None:
+    """Label the x axis with s and, below it, the rate that does the same to clean labels."""
+    ticks = np.arange(np.ceil(2 * low), np.floor(2 * high) + 1) / 2
+    names = [f"{s:g}\n{rate_at_scale(s):.2g}".replace("-", "−") for s in ticks]
+    ax.set_xticks(ticks, names)
+    ax.axvline(0, color="0.3", lw=1, zorder=0)
+    ax.set_xlabel("s   (below it: the rate with this s on clean labels)" if label else "")
+
+
+PREDICTORS = {
+    "means_inputs": "class means of inputs",
+    "means_tangent": "class means of tangent features, at the start",
+    "means_hidden": "class means of the last hidden layer, after cross entropy",
+    "probe": "linear probe",
+    "early": "cross entropy stopped by noisy labels",
+}
+
+
+def gains(records: pd.DataFrame) -> pd.DataFrame:
+    """A row a data set and noise rate: last accuracies, mean over seeds, of table `mechanism_gain`.
+
+    `strong` and `unhinged` are gains of r = −8 and of the unhinged loss over cross entropy, all on even seeds; the
+    PREDICTORS are other classifiers less cross entropy, on odd seeds.
+    """
+    even, odd = records[records["seed"] % 2 == 0], records[records["seed"] % 2 == 1]
+
+    def mean(part: pd.DataFrame, method: str, rate: float | None = None, measure: str = "last") -> pd.Series:
+        here = (part["method"] == method) & (part["rate"].isna() if rate is None else part["rate"] == rate)
+        return part[here].groupby(["dataset", "shift"])[measure].mean()
+
+    plain, again = mean(even, "gls", 0.0), mean(odd, "gls", 0.0)
+    found = {"ce": plain, "strong": mean(even, "gls", -8.0) - plain, "unhinged": mean(even, "complementary") - plain}
+    found |= {k: mean(odd, "class_means", measure=k) - again for k in PREDICTORS if k != "early"}
+    found["early"] = mean(odd, "gls", 0.0, "noisy_val") - again
+    return pd.DataFrame(found).reset_index()
+
+
+LOSSES = {
+    ("gls", 0.0): "cross entropy",
+    ("gls", -8.0): "r = −8: all votes",
+    ("complementary", None): "unhinged (r → −∞)",
+    ("gce", None): "generalised cross entropy",
+    ("mae", None): "mean absolute error",
+}
+
+
+def loss_names(records: pd.DataFrame) -> list[str]:
+    """What each run of table `mechanism_votes` trains: its variant, or its loss in words."""
+    runs = records[["variant", "method", "rate"]].astype(object).where(lambda t: t.notna(), None)
+    return [variant or LOSSES[method, rate] for variant, method, rate in runs.itertuples(index=False)]

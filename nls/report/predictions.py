@@ -42,8 +42,8 @@ PREDICTIONS = [
     _predicted(
         "threshold-onset",
         "Memorising begins near s = 0, whatever the data",
-        "Six tabular sets, 5,000 steps of Adam, seeds from 1 on: the s at which the share of wrong labels reproduced is "
-        "a tenth of its range above its least, mean of three noise rates, and 0: equal",
+        "Six tabular sets, 5,000 steps of Adam, seeds from 1 on: the s at which the share of wrong labels reproduced "
+        "is a tenth of its range above its least, mean of three noise rates, and 0: equal",
         0.3,
         equal=True,
         named="after a look at seed 0, before the seeds that score it",
