@@ -8,6 +8,7 @@ from scipy import stats
 
 from ..theory import noise_shift, rate_at_scale, smoothing_scale
 from .claims import paired
+from .figures import CE_COLOUR
 
 HALF_RANGE = 0.2  # a share that moves less than this over all rates has no crossing
 SAME_S = (0.0, 0.5)  # where noisy and clean labels are compared
@@ -16,9 +17,11 @@ BOOTSTRAPS = 1000
 
 
 def on_scale(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
-    """The records with the columns x = −log(1 − r), shift = −log(1 − η) and s, to the two decimals of the grid."""
+    """The records with the columns x = −log(1 − r), shift = −log(1 − η) and s, to the two decimals of the grid.
+
+    x and s are NaN where a loss has no rate."""
     shift = [noise_shift(e, num_classes[d]) for e, d in zip(records["noise_rate"], records["dataset"], strict=True)]
-    x = smoothing_scale(records["rate"].to_numpy(dtype=float))
+    x = np.array([smoothing_scale(r) if np.isfinite(r) else np.nan for r in records["rate"].to_numpy(dtype=float)])
     return records.assign(x=np.round(x, 2) + 0.0, shift=np.round(shift, 2), s=np.round(x + shift, 2) + 0.0)
 
 
@@ -108,19 +111,20 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def scale_axis(ax, low: float, high: float, label: bool = True) -> None:
     """Label the x axis with s and, below it, the rate that does the same to clean labels."""
-    ticks = np.arange(np.ceil(2 * low), np.floor(2 * high) + 1) / 2
+    step = 0.5 if high - low <= 3 else 1
+    ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
     names = [f"{s:g}\n{rate_at_scale(s):.2g}".replace("-", "−") for s in ticks]
     ax.set_xticks(ticks, names)
     ax.axvline(0, color="0.3", lw=1, zorder=0)
-    ax.set_xlabel("s   (below it: the rate with this s on clean labels)" if label else "")
+    ax.set_xlabel("s   (below: as r without noise)" if label else "")
 
 
 PREDICTORS = {
     "means_inputs": "class means of inputs",
-    "means_tangent": "class means of tangent features, at the start",
-    "means_hidden": "class means of the last hidden layer, after cross entropy",
+    "means_tangent": "class means of tangent features",
+    "means_hidden": "class means of the last layer",
     "probe": "linear probe",
-    "early": "cross entropy stopped by noisy labels",
+    "early": "early-stopped cross entropy",
 }
 
 
@@ -156,3 +160,12 @@ def loss_names(records: pd.DataFrame) -> list[str]:
     """What each run of table `mechanism_votes` trains: its variant, or its loss in words."""
     runs = records[["variant", "method", "rate"]].astype(object).where(lambda t: t.notna(), None)
     return [variant or LOSSES[method, rate] for variant, method, rate in runs.itertuples(index=False)]
+
+
+RING = {"ls": "", "marker": "o", "ms": 10, "mfc": "none", "mec": CE_COLOUR, "mew": 2, "label": "r = 0"}
+
+
+def ring(ax, table: pd.DataFrame, measure: str) -> None:
+    """A grey ring around the mean of plain cross entropy at each noise rate."""
+    plain = table[table["rate"] == 0].groupby("s")[measure].mean()
+    ax.plot(plain.index, plain, **RING)
