@@ -618,7 +618,6 @@ def mechanism_gain(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Notebook 10: on even seeds cross entropy, a strongly negative rate and the unhinged loss, whose gain is to be
     predicted; on odd seeds, which predict it, cross entropy again and classifiers by class means."""
     regime, datasets, shifts, seeds = _slice(profile, GAIN_SETS, MECHANISM_SHIFTS[1:], seeds)
-    means = ClassMeansRecipe(at_profile(GAIN_RECIPE, profile)[1])
     runs = []
     for dataset, seed, shift in itertools.product(datasets, seeds, shifts):
         plain = _at_shift("mechanism_gain", profile, dataset, shift, 0.0, seed, GAIN_RECIPE)
@@ -627,6 +626,7 @@ def mechanism_gain(profile: str, seeds: Iterable[int]) -> list[Run]:
             runs.append(dataclasses.replace(plain, rate=STRONG_RATE))
             runs.append(dataclasses.replace(plain, method="complementary", rate=None))
         if seed % 2 or regime != "paper":
+            means = ClassMeansRecipe(plain.recipe)
             runs.append(dataclasses.replace(plain, method="class_means", rate=None, recipe=means))
     return runs
 
