@@ -12,7 +12,7 @@ from nls.lab.mechanism import VOTES, ClippedSGD, Matched, Robust, Votes, votes_l
 from nls.lab.methods import Loss
 from nls.lab.models import mlp
 from nls.lab.stacks import Stack
-from nls.report.mechanism import clustered, crossing, minimum, spearman, toy_threshold
+from nls.report.mechanism import clustered, crossing, jackknife, minimum, partial_spearman, spearman, toy_threshold
 
 K, N = 3, 40
 Y_TRUE = torch.arange(N) % K
@@ -146,3 +146,15 @@ def test_clusters_are_drawn_whole():
     once = clustered(rows, lambda t: spearman(t, "a", "b"))
     copies = clustered(pd.concat([rows] * 5), lambda t: spearman(t, "a", "b"))
     assert once[0] == pytest.approx(copies[0]) and np.allclose(once, copies)
+
+
+def test_what_a_third_variable_explains_is_partialled_out():
+    rng = np.random.default_rng(0)
+    common = rng.standard_normal(3000)
+    rows = pd.DataFrame({"c": common, **{k: common + 0.5 * rng.standard_normal(3000) for k in "ab"}})
+    assert spearman(rows, "a", "b") > 0.7 and abs(partial_spearman(rows, "a", "b", ["c"])) < 0.06
+
+
+def test_the_jackknife_of_a_mean_gives_the_values_back():
+    rows = pd.DataFrame({"dataset": list("abc"), "x": [1.0, 5.0, 3.0]})
+    assert jackknife(rows, lambda t: t["x"].mean()) == pytest.approx([1.0, 5.0, 3.0])

@@ -78,6 +78,14 @@ def spearman(table: pd.DataFrame, a: str, b: str) -> float:
     return float(stats.spearmanr(table[a], table[b]).statistic)
 
 
+def partial_spearman(table: pd.DataFrame, a: str, b: str, given: Sequence[str]) -> float:
+    """Spearman's correlation of a and b with the ranks of `given` partialled out, linearly."""
+    ranks = table[[a, b, *given]].rank().to_numpy()
+    others = np.column_stack([np.ones(len(ranks)), ranks[:, 2:]])
+    left = ranks[:, :2] - others @ np.linalg.lstsq(others, ranks[:, :2], rcond=None)[0]
+    return float(np.corrcoef(left.T)[0, 1])
+
+
 def jackknife(table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], cluster: str = "dataset") -> list[float]:
     """Pseudo-values of a statistic, one a cluster: their mean and spread judge it as if clusters were the sample."""
     names, whole = table[cluster].unique(), statistic(table)
