@@ -133,6 +133,7 @@ PREDICTORS = {
     "means_hidden": "class means of the last layer",
     "probe": "linear probe",
     "early": "early-stopped cross entropy",
+    "heldout": "class means of inputs, on noisy labels",
 }
 
 
@@ -140,7 +141,8 @@ def gains(records: pd.DataFrame) -> pd.DataFrame:
     """A row a data set and noise rate: last accuracies, mean over seeds, of table `mechanism_gain`.
 
     `strong` and `unhinged` are gains of r = −8 and of the unhinged loss over cross entropy, all on even seeds; the
-    PREDICTORS are other classifiers less cross entropy, on odd seeds.
+    PREDICTORS are other classifiers less cross entropy, on odd seeds; `heldout` is what somebody without clean labels
+    can see: class means less cross entropy (at its best evaluation), both on held-out noisy labels.
     """
     even, odd = records[records["seed"] % 2 == 0], records[records["seed"] % 2 == 1]
 
@@ -150,7 +152,8 @@ def gains(records: pd.DataFrame) -> pd.DataFrame:
 
     plain, again = mean(even, "gls", 0.0), mean(odd, "gls", 0.0)
     found = {"ce": plain, "strong": mean(even, "gls", -8.0) - plain, "unhinged": mean(even, "complementary") - plain}
-    found |= {k: mean(odd, "class_means", measure=k) - again for k in PREDICTORS if k != "early"}
+    found |= {k: mean(odd, "class_means", measure=k) - again for k in PREDICTORS if k not in ("early", "heldout")}
+    found["heldout"] = mean(odd, "class_means", measure="heldout_inputs") - mean(odd, "gls", 0.0, "heldout")
     found["early"] = mean(odd, "gls", 0.0, "noisy_val") - again
     return pd.DataFrame(found).reset_index()
 
