@@ -26,7 +26,7 @@ from .noise import (
     symmetric,
     transition_matrix,
 )
-from .theory import preference, r_opt
+from .theory import noise_shift, preference, r_opt, rate_at_scale, smoothing_scale
 
 __all__ = [
     "GLSLoss",
@@ -42,10 +42,13 @@ __all__ = [
     "gls_loss",
     "instance_dependent",
     "noise_report",
+    "noise_shift",
     "pair_flip",
     "peer_loss",
     "preference",
     "r_opt",
+    "rate_at_scale",
+    "smoothing_scale",
     "symmetric",
     "transition_matrix",
 ]

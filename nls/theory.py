@@ -56,6 +56,48 @@ def r_backward(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndar
     return r_opt(noise_rate, num_classes, 0.0)
 
 
+def noise_shift(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndarray:
+    """How far symmetric noise moves a rate on `smoothing_scale`: −log(1-η), η = Kε/(K-1).
+
+    Noise is smoothing. With u and c of `smoothing_scale`, the mean of u(z, noisy y) over the flips is (1-η) u(z, y)
+    and c does not see the label, so the expected noisy loss at r is the clean loss at r' with 1-r' = (1-r)(1-η).
+
+    Args:
+        noise_rate, num_classes: as for `r_opt`.
+    """
+    eps, K, _ = _check(noise_rate, num_classes, 0.0)
+    return _out(0.0 - np.log1p(-K * eps / (K - 1)))
+
+
+def smoothing_scale(
+    smooth_rate: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike = 2
+) -> float | np.ndarray:
+    """s = −log(1-r) − log(1-η): the smoothing of training and noise together, on the scale where they add.
+
+    For every rate ℓ_r(z, y) = (1-r) [u(z, y) + λ c(z)] with λ = 1/(1-r), u = mean(z) − z_y (the unhinged loss, the
+    only place where the label enters) and c = logsumexp(z) − mean(z) (a price on confidence). Without noise s = log λ.
+    Theorems 3.3 and 3.6 read s = −log(1-r*): `r_opt` at r* = 0, backward correction, is s = 0.
+
+    Args:
+        smooth_rate: r, at most 1, where s is infinite.
+        noise_rate, num_classes: as for `r_opt`; without noise the number of classes does not matter.
+    """
+    r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
+    with np.errstate(divide="ignore"):
+        return _out(noise_shift(noise_rate, num_classes) - np.log1p(-r))
+
+
+def rate_at_scale(s: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike = 2) -> float | np.ndarray:
+    """The smooth rate r at a point of `smoothing_scale`, its inverse: 1 − exp(−log(1-η) − s).
+
+    Args:
+        s: any finite number.
+        noise_rate, num_classes: as for `smoothing_scale`.
+    """
+    s = _numbers("s", s, -np.inf, np.inf)
+    return _out(0.0 - np.expm1(noise_shift(noise_rate, num_classes) - s))
+
+
 def loss_correction_rate(e0: ArrayLike, e1: ArrayLike) -> tuple[float | np.ndarray, float | np.ndarray]:
     """(r_LC, λ_LC) of Proposition 5.1, which splits the corrected risk of binary labels.
 

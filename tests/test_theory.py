@@ -4,20 +4,25 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from nls.losses import backward_correction, gls_loss
 from nls.noise import symmetric
 from nls.theory import (
     loss_correction_rate,
     minimiser_exists,
+    noise_shift,
     peer_rate,
     preference,
     r_backward,
     r_limit,
     r_opt,
+    rate_at_scale,
     smoothed,
+    smoothing_scale,
 )
 
 FAST = settings(max_examples=60, deadline=None, derandomize=True)
@@ -196,3 +201,68 @@ def test_limit_at_the_ends():
 def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# The scale on which noise and smoothing add. The parts of the loss are written out here, in torch and float64.
+
+
+def parts(z):
+    """The unhinged loss of every class, (N, K), and the price on confidence, (N, 1), of logits (N, K)."""
+    mean = z.mean(1, keepdim=True)
+    return mean - z, z.logsumexp(1, keepdim=True) - mean
+
+
+def losses_of_every_label(z, rate):
+    """GLS loss (N, K) if the label were 0, ..., K-1."""
+    labels = torch.arange(z.shape[1]).expand(len(z), -1)
+    return gls_loss(z[:, :, None].expand(-1, -1, z.shape[1]), labels, rate, reduction="none")
+
+
+@FAST
+@given(st.integers(2, 12), st.floats(-20, 0.99), st.integers(0, 2**32 - 1))
+def test_the_label_enters_through_the_unhinged_loss_alone(K, rate, seed):
+    z = 3 * torch.randn(5, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    u, c = parts(z)
+    whole = losses_of_every_label(z, rate) / (1 - rate)
+    np.testing.assert_allclose(whole, u + math.exp(smoothing_scale(rate)) * c, rtol=1e-12, atol=1e-12)
+
+
+@FAST
+@given(st.integers(2, 12), SHARE, st.floats(-20, 0.99), st.integers(0, 2**32 - 1))
+def test_noise_is_smoothing(K, share, rate, seed):
+    """Averaged over the flips, the loss at r is the loss of the clean label at the rate of the same s."""
+    eps = 0.9 * share * (K - 1) / K
+    z = 3 * torch.randn(5, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    expected = losses_of_every_label(z, rate) @ torch.from_numpy(symmetric(K, eps)).T
+    same = rate_at_scale(smoothing_scale(rate, eps, K))
+    assert math.isclose(1 - same, (1 - rate) * (1 - K * eps / (K - 1)), rel_tol=1e-12)
+    np.testing.assert_allclose(expected, losses_of_every_label(z, same), rtol=1e-12, atol=1e-12 * (1 - rate))
+
+
+@FAST
+@given(CLASSES, SHARE, R_STAR)
+def test_r_opt_puts_the_noisy_scale_on_the_clean_one(K, share, r_star):
+    eps = share * (K - 1) / K
+    r = r_opt(eps, K, r_star)
+    if r_star < 1 - 1e-6:
+        assert math.isclose(smoothing_scale(r, eps, K), smoothing_scale(r_star), abs_tol=1e-9)
+    assert math.isclose(rate_at_scale(0.0, eps, K), r_opt(eps, K), rel_tol=1e-12, abs_tol=1e-12)
+
+
+def test_s_is_zero_where_gls_is_backward_correction():
+    z, T = torch.linspace(-4, 4, 21, dtype=torch.float64).view(3, 7), symmetric(7, 0.5)
+    labels = torch.tensor([0, 3, 6])
+    corrected = backward_correction(z, labels, T, reduction="none")
+    at_zero = gls_loss(z, labels, rate_at_scale(0.0, 0.5, 7), reduction="none")
+    np.testing.assert_allclose(at_zero, corrected, rtol=1e-12, atol=1e-12)
+
+
+def test_scale_and_its_inverse_take_arrays_and_refuse_what_has_no_scale():
+    rates = np.array([-8.0, -1.0, 0.0, 0.8])
+    np.testing.assert_allclose(rate_at_scale(smoothing_scale(rates, 0.3, 4), 0.3, 4), rates, atol=1e-12)
+    np.testing.assert_allclose(smoothing_scale(rates, 0.3, 4) - smoothing_scale(rates), noise_shift(0.3, 4), atol=1e-12)
+    assert smoothing_scale(1.0) == math.inf and noise_shift(0.0, 10) == 0.0
+    with pytest.raises(ValueError, match=r"smooth_rate: expected finite and at most 1, got 1\.5"):
+        smoothing_scale(1.5)
+    with pytest.raises(ValueError, match="noise_rate: expected below"):
+        noise_shift(0.5, 2)

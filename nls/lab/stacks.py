@@ -6,9 +6,11 @@ first layer of every model sees the same batch, so M models of width h need one 
 place of M products, and everything after it is a batched product. `benchmarks/table1.py` measures the gain.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from .methods import Loss
 from .metrics import accuracies, calibration
 from .models import initialising, mlp
 
+ADAM = partial(torch.optim.Adam, fused=True)
+MEMORY_ROWS = 2000  # training rows on which the memory of labels is measured
 EVALUATION_ROWS = 256  # rows that a stack evaluates at once, so that the activations stay in cache
 
 
@@ -107,11 +111,17 @@ def train_stack(
     evaluate_every: int,
     seed: int,
     device: torch.device | str = "cpu",
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
+    loss: Callable[..., Callable[..., Tensor]] | None = None,
+    memory: bool = False,
 ) -> tuple[list[dict], Stack]:
-    """Train one model per loss with Adam; return what is measured of each, in the same order, and the trained stack.
+    """Train one model per loss; return what is measured of each, in the same order, and the trained stack.
 
     A model whose logits stop being finite is `diverged`: it keeps the accuracies up to there, and the others of the
-    stack are untouched. `seconds` is the stack's time divided by the number of its models.
+    stack are untouched. `seconds` is the stack's time divided by the number of its models. `loss` stands in for
+    `stack_loss`. With `memory`, a value an evaluation is kept, too, of `test` (accuracy), `test_nll`, `test_ece`,
+    `reproduced` and `fitted` (shares of the first 2,000 training rows with a wrong and with a right label that are
+    given their label).
     """
     if not model_losses:
         raise ValueError("model_losses: got an empty list, expected at least one loss")
@@ -123,13 +133,13 @@ def train_stack(
         t.to(device) for t in (p.x, p.y, p.x_val, p.y_val, p.x_test, p.y_test, p.order)
     )
     stack = Stack(len(model_losses), x.shape[1], width, problem.num_classes, seed, device)
-    optimizer = torch.optim.Adam(stack.parameters, lr=lr, fused=True)
-    loss_of = stack_loss(model_losses, y, p.num_classes)
+    optimizer = optimizer(stack.parameters, lr=lr)
+    loss_of = (loss or stack_loss)(model_losses, y, p.num_classes)
     peers = _with_peers(model_losses)
     peer_rows, peer_labels = _peer_order(order)
 
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
-    correct, heldout = [], []
+    correct, heldout, remembered = [], [], []
     snapshots = None if p.fresh is None else _Snapshots(stack)
     test_logits = stack.evaluate(x_test)  # a model without a single finite evaluation reports its start
     x, x_both = with_ones(x), torch.cat([x_test, x_val])
@@ -149,19 +159,38 @@ def train_stack(
         # A dead model repeats its last evaluation, which a tie never prefers to the earlier one.
         heldout.append(torch.where(alive, score, heldout[-1] if heldout else torch.zeros_like(score)))
         correct.append(right)
+        if memory:
+            given = stack.evaluate(p.x[:MEMORY_ROWS].to(device)).argmax(-1) == y[:, :MEMORY_ROWS]
+            wrong = y[:, :MEMORY_ROWS] != p.y_true[:MEMORY_ROWS].to(device)
+            remembered.append(_memory(given, wrong) | calibration(test_logits, y_test))
         if snapshots:
             snapshots.update(best_test=right.double().mean(-1), noisy_val=heldout[-1])
 
     measured = accuracies(torch.stack(correct, 1), torch.stack(heldout, 1)) | calibration(test_logits, y_test)
+    if memory:
+        curves = {k: torch.stack([r[k] for r in remembered], 1) for k in ("nll", "ece", "reproduced", "fitted")}
+        curves = {f"test_{k}" if k in measured else k: v for k, v in curves.items()}
+        measured |= {"test": torch.stack(correct, 1).double().mean(-1)} | curves
     if snapshots:
         measured |= snapshots.score(*(t.to(device) for t in p.fresh))
     seconds = (time.perf_counter() - started) / len(model_losses)
-    columns = {k: v.tolist() for k, v in measured.items()}
+    columns = {k: v.tolist() if v.dim() == 1 else _short(v) for k, v in measured.items()}
     rows = [
         {k: v[m] for k, v in columns.items()} | {"diverged": not alive[m].item(), "seconds": seconds}
         for m in range(len(model_losses))
     ]
     return rows, stack
+
+
+def _memory(given: Tensor, wrong: Tensor) -> dict[str, Tensor]:
+    """Shares (M,) of the rows (M, N) with a wrong and with a right label that are given it; NaN where none are."""
+    parts = {"reproduced": wrong, "fitted": ~wrong}
+    return {name: (given & rows).sum(1).double() / rows.sum(1) for name, rows in parts.items()}
+
+
+def _short(curves: Tensor) -> list[list[float | None]]:
+    """(M, E) to four decimals; what is not finite becomes None, which JSON knows."""
+    return [[round(v, 4) if math.isfinite(v) else None for v in row] for row in curves.tolist()]
 
 
 def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Callable[..., Tensor]:

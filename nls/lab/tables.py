@@ -1,12 +1,15 @@
 """Which runs make up each table, and the recipe of each run. To change a recipe, change it here."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from ..checks import check_seed
-from ..theory import r_opt
-from . import data
+from ..theory import r_opt, rate_at_scale
+from . import data, tabular
 from .images import STARTS, ImageRecipe
+from .mechanism import VOTES, ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
 from .problems import MLPRecipe, TextRecipe
 from .runs import Recipe, Run, grouped
 from .trainer import FadingStage, LinearStage, Stage
@@ -165,6 +168,29 @@ CLOTHING1M_RECIPE = ImageRecipe(
     stage=Stage((5e-5,) * 5, momentum=0.9, nesterov=True, weight_decay=1e-3, batch_size=64),
 )
 SLICE_RATES = (0.4, 0.0, -1.0, -6.0)
+
+# Notebook 10. Rates and noise rates are whole steps of .25 on the scale on which they add (theory.smoothing_scale), so
+# noisy and clean labels meet at the same s; the grid knows no r_opt. All sets have one recipe, five times the steps of
+# Table 1: its first evaluation is Table 1's last.
+MECHANISM_RATES = tuple(round(rate_at_scale(0.5 - 0.25 * k), 6) + 0.0 for k in range(12))
+MECHANISM_SHIFTS = (0.0, 0.5, 1.0, 1.5)  # of the noise rates: −log(1 − η)
+MEMORY_RECIPE = MemoryRecipe(width=32, lr=0.005, steps=5000, evaluate_every=1000)
+MEMORY_TEXT_RECIPE = MemoryTextRecipe(
+    width=32, lr=0.002, steps=2000, batch_size=256, evaluate_every=200, heldout_fraction=0.1
+)
+THRESHOLD_SETS = ("twonorm", "splice", "breast_cancer", "ringnorm", "spambase")
+CLASSES_SETS = ("waveform", "digits")
+SGD_SETS = ("twonorm", "splice", "breast_cancer")
+SGD_RECIPES = {
+    "1 - r times": MemoryRecipe(width=32, lr=0.01, steps=5000, evaluate_every=1000, sgd=True),
+    "matched": MemoryRecipe(width=32, lr=0.01, steps=5000, evaluate_every=1000, sgd=True, matched=True),
+}
+GAIN_SETS = tuple(dict.fromkeys((*THRESHOLD_SETS, *CLASSES_SETS, "plane", "wine", *tabular.KEEL)))
+GAIN_RECIPE = MLPRecipe(width=32, lr=0.005, evaluate_every=50)
+VOTE_SETS = ("twonorm", "splice", "breast_cancer", "waveform", "ringnorm")
+VOTE_RECIPE = MemoryRecipe(width=32, lr=0.005, steps=1000, evaluate_every=200)
+VOTE_SHIFT = 1.5
+STRONG_RATE = -8.0
 
 
 def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
@@ -559,6 +585,100 @@ def _run(
     )
 
 
+def mechanism_shift(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 10: rates and noise rates on a grid of s: text, trained briefly (the first evaluation) and long, and two
+    dimensions, where a network of this size memorises next to nothing (all of `quick` and `smoke`)."""
+    seeds = list(seeds)
+    runs = _mechanism("mechanism_shift", profile, ["plane"], seeds, MEMORY_RECIPE)
+    if profile in ("smoke", "quick"):
+        return runs
+    return runs + _mechanism("mechanism_shift", profile, ["ag_news"], seeds, MEMORY_TEXT_RECIPE)
+
+
+def mechanism_threshold(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 10: the same on tabular sets of two classes."""
+    return _mechanism("mechanism_threshold", profile, THRESHOLD_SETS, seeds, MEMORY_RECIPE)
+
+
+def mechanism_classes(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 10: the same with three and with ten classes."""
+    return _mechanism("mechanism_classes", profile, CLASSES_SETS, seeds, MEMORY_RECIPE)
+
+
+def mechanism_sgd(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 10: one noise rate by SGD, where the scale 1 − r of the loss counts, and with that scale taken out."""
+    return [
+        dataclasses.replace(run, variant=variant)
+        for variant, recipe in SGD_RECIPES.items()
+        for run in _mechanism("mechanism_sgd", profile, SGD_SETS, seeds, recipe, shifts=(1.0,))
+    ]
+
+
+def mechanism_gain(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 10: on even seeds cross entropy, a strongly negative rate and the unhinged loss, whose gain is to be
+    predicted; on odd seeds, which predict it, cross entropy again and classifiers by class means."""
+    regime, datasets, shifts, seeds = _slice(profile, GAIN_SETS, MECHANISM_SHIFTS[1:], seeds)
+    runs = []
+    for dataset, seed, shift in itertools.product(datasets, seeds, shifts):
+        plain = _at_shift("mechanism_gain", profile, dataset, shift, 0.0, seed, GAIN_RECIPE)
+        runs.append(plain)
+        if seed % 2 == 0:
+            runs.append(dataclasses.replace(plain, rate=STRONG_RATE))
+            runs.append(dataclasses.replace(plain, method="complementary", rate=None))
+        if seed % 2 or regime != "paper":
+            means = ClassMeansRecipe(plain.recipe)
+            runs.append(dataclasses.replace(plain, method="class_means", rate=None, recipe=means))
+    return runs
+
+
+def mechanism_votes(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 10: a strongly negative rate with all, with some and without the votes of fitted examples."""
+    _, datasets, _, seeds = _slice(profile, VOTE_SETS, (VOTE_SHIFT,), seeds)
+    methods = [("gls", 0.0, None), ("gls", STRONG_RATE, None), ("complementary", None, None), ("gce", None, None)]
+    methods += [("mae", None, None), *(("votes", STRONG_RATE, variant) for variant in VOTES)]
+    return [
+        dataclasses.replace(
+            _at_shift("mechanism_votes", profile, dataset, VOTE_SHIFT, rate, seed, VOTE_RECIPE),
+            method=method,
+            variant=variant,
+        )
+        for dataset, seed, (method, rate, variant) in itertools.product(datasets, seeds, methods)
+    ]
+
+
+def _mechanism(
+    table: str,
+    profile: str,
+    datasets: Iterable[str],
+    seeds: Iterable[int],
+    recipe: MLPRecipe,
+    shifts: Iterable[float] = MECHANISM_SHIFTS,
+) -> list[Run]:
+    _, datasets, shifts, seeds = _slice(profile, datasets, shifts, seeds)
+    return [
+        _at_shift(table, profile, dataset, shift, rate, seed, recipe)
+        for dataset, seed, shift, rate in itertools.product(datasets, seeds, shifts, MECHANISM_RATES)
+    ]
+
+
+def _slice(profile: str, datasets: Iterable[str], shifts: Iterable[float], seeds: Iterable[int]) -> tuple:
+    """Regime, sets, noise and seeds; `quick` and `smoke` take the first set, one noise rate and the first seed."""
+    datasets, shifts, seeds = list(datasets), list(shifts), list(seeds)
+    if profile in ("smoke", "quick"):
+        return profile, datasets[:1], [VOTE_SHIFT if VOTE_SHIFT in shifts else shifts[0]], seeds[:1]
+    return "paper", datasets, shifts, seeds
+
+
+def _at_shift(
+    table: str, profile: str, dataset: str, shift: float, rate: float | None, seed: int, recipe: MLPRecipe
+) -> Run:
+    """A run at the noise rate whose shift on the scale of s is `shift`."""
+    num_classes = data.SOURCES[dataset].num_classes
+    eps = round((num_classes - 1) / num_classes * -math.expm1(-shift), 6)
+    run = _gls(table, profile, dataset, eps, rate, seed, recipe)
+    return dataclasses.replace(run, regime="quick") if profile == "quick" else run
+
+
 TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
     "table1": table1,
     "tuning": tuning,
@@ -572,4 +692,10 @@ TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
     "table2": table2,
     "table5": table5,
     "image_tuning": image_tuning,
+    "mechanism_shift": mechanism_shift,
+    "mechanism_threshold": mechanism_threshold,
+    "mechanism_classes": mechanism_classes,
+    "mechanism_sgd": mechanism_sgd,
+    "mechanism_gain": mechanism_gain,
+    "mechanism_votes": mechanism_votes,
 }

@@ -1,7 +1,7 @@
 """Claims and verdicts: what was compared, how it came out, and whether that is what the paper says.
 
 The rule. A statement about formulas is an `identity`, or a `counterexample` to it is shown. Every other claim has a
-**primary** comparison, written into `paper.CLAIMS` together with the margin that matters. Its paired differences
+**primary** comparison, written into `CLAIMS` together with the margin that matters. Its paired differences
 (positive: as claimed) decide:
 
 supported               Holm-adjusted p < .05 over the notebook's primaries, on the claimed side, and not shown to be
@@ -24,7 +24,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from .figures import write
-from .paper import CLAIMS
+from .predictions import CLAIMS
 
 VERDICTS = (
     "identity",
@@ -115,7 +115,7 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
     known = {c.id: c for c in CLAIMS}
     unknown = {p.claim for p in parts} - known.keys()
     if unknown or not parts:
-        raise ValueError(f"parts: got claims {sorted(unknown)} of {len(parts)} parts, expected ids of paper.CLAIMS")
+        raise ValueError(f"parts: got claims {sorted(unknown)} of {len(parts)} parts, expected ids of CLAIMS")
     empty = dict.fromkeys(("mean", "low", "high", "low90", "high90", "p", "sd"), np.nan)
     rows = []
     for part in parts:
@@ -159,7 +159,7 @@ def save_claims(judged: pd.DataFrame, notebook: str, figures: Path | str) -> Non
 
 
 def scoreboard(figures: Path | str) -> pd.DataFrame:
-    """Every claim of `paper.CLAIMS` with its verdict and the numbers of its primary comparison.
+    """Every claim of `CLAIMS` with its verdict and the numbers of its primary comparison.
 
     `not tested` where no notebook has judged it.
     """

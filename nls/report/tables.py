@@ -9,7 +9,7 @@ import pandas as pd
 
 from .claims import Part, judge, numbers, paired, save_claims
 from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, write
-from .paper import CLAIMS
+from .predictions import CLAIMS
 
 PROTOCOLS = {
     "best_test": "best on test",

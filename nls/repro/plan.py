@@ -31,6 +31,11 @@ PLAN = {
     "07_table2_cifar": (Shown("table2", 5, part=True),),
     "08_table3_ag_news": (Shown("table3", 20), Shown("text_checks", 5, "CHECK_SEEDS")),
     "09_table5_real_noise": (Shown("table5", 5, part=True), Shown("human_text", 20, "TEXT_SEEDS")),
+    "10_why_negative_rates": (
+        *(Shown(f"mechanism_{name}", 5, part=True) for name in ("shift", "threshold", "classes", "sgd")),
+        Shown("mechanism_gain", 6, "GAIN_SEEDS", part=True),
+        Shown("mechanism_votes", 10, "VOTE_SEEDS", part=True),
+    ),
 }
 
 

@@ -1,0 +1,329 @@
+"""Notebook 10's runs: stacks that keep what they memorise, losses in which only some examples vote, and class means."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..losses import gls_loss
+from .methods import Loss
+from .metrics import accuracies, calibration
+from .models import initialising, mlp
+from .problems import MLPRecipe, TextRecipe, fit_stack
+from .runs import INIT, SPLIT, Recipe, Run, stream
+from .stacks import ADAM, Problem, Stack, stack_loss, train_stack
+
+GCE_EXPONENT = 0.7  # Zhang and Sabuncu 2018
+CLIP = 1.0  # length of a model's gradient at most: without, a loss without minimiser runs away under SGD
+
+
+class ClippedSGD(torch.optim.SGD):
+    """SGD with momentum .9 for the parameters of a `Stack`, each model's gradient cut to the length `CLIP`."""
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float):
+        super().__init__(parameters, lr=lr, momentum=0.9, foreach=True)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step; there is no closure."""
+        w1, *middle, b3 = (p.grad for p in self.param_groups[0]["params"])
+        m, h, k = (*middle[0].shape[:2], middle[-1].shape[1])
+        views = [w1.view(-1, m, h).transpose(0, 1), *middle, b3[: m * k].view(m, k)]
+        length = sum(g.flatten(1).square().sum(1) for g in views).sqrt()
+        scale = CLIP / length.clamp_min(CLIP)
+        for g in views:
+            g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+        super().step()
+
+
+# ---------------------------------------------------------------- losses
+
+
+@dataclass(frozen=True)
+class Matched(Loss):
+    """GLS divided by 1 − r, u + λ c: every rate pulls with the same strength on the label."""
+
+    def soft_labels(self, num_classes: int) -> np.ndarray | None:
+        return super().soft_labels(num_classes) / (1 - self.rate)
+
+
+@dataclass(frozen=True)
+class Robust(Loss):
+    """Generalised cross entropy (1 − p_y^q)/q and, at q = 1, the mean absolute error 1 − p_y."""
+
+    exponent: float = 1.0
+
+    def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
+        p = logits.softmax(1).gather(1, target[:, None])[:, 0]
+        return ((1 - p.clamp_min(1e-12) ** self.exponent) / self.exponent).mean()
+
+
+@dataclass(frozen=True)
+class Votes(Loss):
+    """GLS whose rate, example by example, is a share of r: what an example whose label is fitted adds beyond its cross
+    entropy is its vote.
+
+    Attributes:
+        dose: the share for fitted examples that are voters; the other fitted ones have none.
+        voters: all; or a part of the rows: clean (their label is right), flipped, or `part` of them at random.
+        misfit: the share for examples whose label is not the prediction.
+        equal_norm: whether the gradient of each batch is scaled to the length that it has with all votes.
+    """
+
+    dose: float = 1.0
+    voters: str = "all"
+    part: float = 1.0
+    misfit: float = 1.0
+    equal_norm: bool = False
+
+    def soft_labels(self, num_classes: int) -> None:
+        return None
+
+
+VOTES: dict[str, dict] = {
+    "no votes": {"dose": 0.0},
+    "1/4 of each vote": {"dose": 0.25},
+    "1/2 of each vote": {"dose": 0.5},
+    "no votes, equal norm": {"dose": 0.0, "equal_norm": True},
+    "1/4 of each vote, equal norm": {"dose": 0.25, "equal_norm": True},
+    "1/2 of each vote, equal norm": {"dose": 0.5, "equal_norm": True},
+    "1/4 of the voters": {"part": 0.25},
+    "1/2 of the voters": {"part": 0.5},
+    "clean voters": {"voters": "clean"},
+    "flipped voters": {"voters": "flipped"},
+    "votes alone": {"misfit": 0.0},
+}
+
+
+def loss_of(run: Run) -> Loss:
+    """The loss of a run of notebook 10; GLS and the complementary (unhinged) loss are everybody's."""
+    match run.method:
+        case "votes":
+            return Votes("votes", run.rate, **VOTES[run.variant])
+        case "gce":
+            return Robust("gce", exponent=GCE_EXPONENT)
+        case "mae":
+            return Robust("mae")
+        case "gls" if run.recipe.matched:
+            return Matched("gls", run.rate)
+    return Loss.of(run)
+
+
+def votes_loss(
+    model_losses: Sequence[Loss], y: Tensor, num_classes: int, *, y_true: Tensor, seed: int
+) -> Callable[..., Tensor]:
+    """`stack_loss` of models of which some are `Votes`; which rows vote is drawn by `seed`, the same for all models."""
+    ms = [m for m, loss in enumerate(model_losses) if isinstance(loss, Votes)]
+    others = [m for m in range(len(model_losses)) if m not in ms]
+    rest = stack_loss([model_losses[m] for m in others], y[others], num_classes) if others else None
+    if not ms:
+        return rest
+    votes = [model_losses[m] for m in ms]
+    draw = torch.from_numpy(np.random.default_rng(seed).random(len(y_true))).to(y.device)
+    clean = y[ms] == y_true
+    allowed = [{"all": draw < v.part, "clean": clean[i], "flipped": ~clean[i]}[v.voters] for i, v in enumerate(votes)]
+    share = torch.stack([v.dose * a.float() for v, a in zip(votes, allowed, strict=True)])  # (m, N)
+    rate, misfit = (torch.tensor([getattr(v, k) for v in votes], device=y.device)[:, None] for k in ("rate", "misfit"))
+    equal = torch.tensor([v.equal_norm for v in votes], device=y.device)
+
+    def loss(logits: Tensor, batch: Tensor, peer_logits: Tensor, peer_batch: Tensor) -> Tensor:
+        z, target = logits[ms], y[ms][:, batch]
+        own = rate * torch.where(z.argmax(1) == target, share[:, batch], misfit)
+        each = gls_loss(z, target, own, reduction="none").mean(1)
+        scale = torch.where(equal, _norm(z, target, rate) / _norm(z, target, own), 1.0)
+        total = (scale * each).sum()
+        return total + rest(logits[others], batch, peer_logits, peer_batch) if rest else total
+
+    return loss
+
+
+@torch.no_grad()
+def _norm(logits: Tensor, target: Tensor, rate: Tensor) -> Tensor:
+    """Length (m,) of the gradient p − t in the logits (m, K, B) of a batch, t the label smoothed at `rate` (m, B)."""
+    num_classes = logits.shape[1]
+    onehot = torch.nn.functional.one_hot(target, num_classes).transpose(1, 2)
+    t = (1 - rate)[:, None] * onehot + rate[:, None] / num_classes
+    return (logits.softmax(1) - t).flatten(1).norm(dim=1)
+
+
+# ---------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class MemoryRecipe(MLPRecipe):
+    """An `MLPRecipe`, by Adam or by `ClippedSGD`, whose records say at every evaluation what was memorised."""
+
+    sgd: bool = False
+    matched: bool = False  # losses divided by 1 − r
+
+    def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
+        return fit(runs, device)
+
+
+@dataclass(frozen=True)
+class MemoryTextRecipe(TextRecipe):
+    """The same on text, by Adam."""
+
+    matched: ClassVar[bool] = False
+    sgd: ClassVar[bool] = False
+
+    def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
+        return fit(runs, device)
+
+
+def fit(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:
+    """Train the runs of one group; what is measured of each, curves of its evaluations included."""
+    first = runs[0]
+    problem, recipe = first.recipe.problem(runs), first.recipe
+    draw = int(stream(first.seed, SPLIT, 1).integers(2**31))
+    return train_stack(
+        problem,
+        [loss_of(run) for run in runs],
+        width=recipe.width,
+        lr=recipe.lr,
+        evaluate_every=recipe.evaluate_every,
+        seed=int(stream(first.seed, INIT).integers(2**31)),
+        device=device,
+        optimizer=ClippedSGD if recipe.sgd else ADAM,
+        loss=partial(votes_loss, y_true=problem.y_true.to(device), seed=draw),
+        memory=True,
+    )[0]
+
+
+# ---------------------------------------------------------------- class means
+
+
+@dataclass(frozen=True)
+class ClassMeansRecipe(Recipe):
+    """Classifiers by class means of the noisy labels, no network of which is trained but the plain one that `hidden`
+    looks into: by `like`, on the same rows."""
+
+    flips: ClassVar = MLPRecipe.flips
+
+    like: MLPRecipe
+
+    def trained_together(self, run: Run) -> Hashable:
+        return run.dataset, run.seed, run.recipe
+
+    def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
+        return class_means(runs, device)
+
+
+def class_means(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:
+    """What is measured of each run: the four accuracies, all alike, of the class means of the inputs; then accuracies
+    of other classifiers that look at the noisy training labels only, and how much a row moves its own logits.
+
+    means_tangent: class means of the tangent features of the network at its initial weights; means_hidden: of the last
+    hidden layer of the network trained by cross entropy; probe: logistic regression on the inputs; and each of them
+    again on the held-out noisy labels, as heldout_*. self_influence: see there, at the start; self_influence_trained:
+    the same of the network trained by cross entropy.
+    """
+    started = time.perf_counter()
+    like = [dataclasses.replace(run, method="gls", rate=0.0, recipe=run.recipe.like) for run in runs]
+    problem = like[0].recipe.problem(like)
+    stack = fit_stack(like, device)[1]
+    nets = [network_of(stack, m, problem) for m in range(len(runs))]
+    start = initial_network(problem, like[0])
+    rows = [_class_means(problem, m, start, nets[m]) for m in range(len(runs))]
+    seconds = (time.perf_counter() - started) / len(runs)
+    return [row | {"diverged": False, "seconds": seconds} for row in rows]
+
+
+def _class_means(p: Problem, m: int, start: torch.nn.Sequential, trained: torch.nn.Sequential) -> dict:
+    y, x, hidden = p.y[m], torch.cat([p.x_test, p.x_val]), trained[:-1]
+    scores = {
+        "inputs": by_means(p.x, y, x, p.num_classes),
+        "tangent": tangent_means(start, p.x, y, x),
+        "hidden": by_means(hidden(p.x).detach(), y, hidden(x).detach(), p.num_classes),
+        "probe": logistic_regression(p.x, y, x),
+    }
+    measured = {}
+    for name, both in scores.items():
+        test, val = both.double().split([len(p.x_test), len(p.x_val)])
+        heldout = (val.argmax(1) == p.y_val[m]).double().mean()
+        if name == "inputs":
+            found = accuracies((test.argmax(1) == p.y_test)[None], heldout[None]) | calibration(test, p.y_test)
+            measured |= {k: v.item() for k, v in found.items()}
+        key = name if name == "probe" else f"means_{name}"
+        measured |= {key: (test.argmax(1) == p.y_test).double().mean().item(), f"heldout_{name}": heldout.item()}
+    measured["self_influence"] = self_influence(start, p.x, p.y_true)
+    measured["self_influence_trained"] = self_influence(trained, p.x, p.y_true)
+    return measured
+
+
+def by_means(x: Tensor, y: Tensor, x_new: Tensor, num_classes: int) -> Tensor:
+    """Scores (n, K) of new rows: inner products of centred rows with the means of the centred rows of each class."""
+    centre = x.mean(0)
+    means = torch.stack([(x[y == k] - centre).mean(0) for k in range(num_classes)])
+    return (x_new - centre) @ means.nan_to_num().T
+
+
+def tangent_means(net: torch.nn.Sequential, x: Tensor, y: Tensor, x_new: Tensor) -> Tensor:
+    """Scores (n, K): Σ_i k(x, x_i) (onehot(y_i) − 1/K), k the K × K tangent kernel of `net`.
+
+    It is where the output of a network moves in a small step down the unhinged loss: the derivative of the output
+    along the negative gradient of that loss.
+    """
+    z = net(x)
+    agreement = (z.gather(1, y[:, None])[:, 0] - z.mean(1)).sum()
+    directions = iter(torch.autograd.grad(agreement, list(net.parameters())))
+    h, moved = x_new, torch.zeros_like(x_new)
+    for layer in net:
+        if isinstance(layer, torch.nn.Linear):
+            moved = moved @ layer.weight.T + h @ next(directions).T + next(directions)
+            h = layer(h)
+        else:
+            moved, h = moved * (h > 0), layer(h)
+    return moved.detach()
+
+
+def self_influence(net: torch.nn.Module, x: Tensor, y: Tensor) -> float:
+    """κ = Σ_i |φ_i|² / |Σ_i φ_i|²: how much a row moves its own margin, against how much all rows together move it.
+
+    φ_i is the gradient in the weights of the margin z_y − mean(z) of row i with its clean label.
+    """
+    weights = {name: p.detach() for name, p in net.named_parameters()}
+
+    def margin(w: dict, row: Tensor, signs: Tensor) -> Tensor:
+        return torch.func.functional_call(net, w, (row[None],))[0] @ signs
+
+    signs = torch.nn.functional.one_hot(y).to(x.dtype)
+    signs = signs - signs.mean(1, keepdim=True)
+    own, total = 0.0, None
+    for rows, labels in zip(x.split(256), signs.split(256), strict=True):
+        phi = torch.func.vmap(torch.func.grad(margin), (None, 0, 0))(weights, rows, labels)
+        phi = torch.cat([g.flatten(1) for g in phi.values()], dim=1).double()
+        own, total = own + phi.square().sum(), phi.sum(0) + (0 if total is None else total)
+    return (own / total.square().sum()).item()
+
+
+def logistic_regression(x: Tensor, y: Tensor, x_new: Tensor) -> Tensor:
+    """Scores (n, K) of scikit-learn's, with its default penalty."""
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        model = LogisticRegression(max_iter=200, tol=1e-3).fit(x.double().numpy(), y.numpy())
+    return torch.from_numpy(model.predict_log_proba(x_new.double().numpy())).clamp_min(-1e3)
+
+
+def initial_network(problem: Problem, run: Run) -> torch.nn.Sequential:
+    """The network from which every model of the run's seed starts."""
+    with initialising(int(stream(run.seed, INIT).integers(2**31))):
+        return mlp(problem.x.shape[1], (run.recipe.width,) * 2, problem.num_classes)
+
+
+def network_of(stack: Stack, model: int, problem: Problem) -> torch.nn.Sequential:
+    """One model of a stack as a module."""
+    width, num_classes = stack.shape[1:]
+    net = mlp(problem.x.shape[1], (width, width), num_classes)
+    w1, w2, b2, w3, b3 = (p[model].detach().cpu() for p in stack.per_model(stack.parameters))
+    state = (w1[:-1].T, w1[-1], w2.T, b2[0], w3, b3)
+    net.load_state_dict(dict(zip(net.state_dict(), state, strict=True)))
+    return net
