@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ..checks import check_seed
 from ..theory import r_opt, rate_at_scale
 from . import data, tabular
+from .choosing import ChoosingRecipe
 from .images import STARTS, ImageRecipe
 from .mechanism import VOTES, ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
 from .problems import MLPRecipe, TextRecipe
@@ -191,6 +192,24 @@ VOTE_SETS = ("twonorm", "splice", "breast_cancer", "waveform", "ringnorm")
 VOTE_RECIPE = MemoryRecipe(width=32, lr=0.005, steps=1000, evaluate_every=200)
 VOTE_SHIFT = 1.5
 STRONG_RATE = -8.0
+
+# Notebook 11: the rates among which `nls.choose_rate` chooses by default, with r_opt trained beside them. The hold-out
+# may stop at any of 20 evaluations.
+CHOOSE_RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)
+CHOOSE_NOISE_RATES = (0.4, 0.2, 0.0)
+CHOOSE_SETS = (
+    "digits",
+    "splice",
+    "twonorm",
+    "banana",
+    "breast_cancer",
+    "heart",
+    "ringnorm",
+    "satimage",
+    "spambase",
+    "waveform",
+)
+CHOOSE_RECIPE = ChoosingRecipe(width=32, lr=0.005, evaluate_every=50)
 
 
 def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
@@ -646,6 +665,18 @@ def mechanism_votes(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
+def choose(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 11: what noisy labels say of each rate, and what it is worth; `quick` and `smoke` train one cell."""
+    regime, datasets, noise_rates, seeds = _slice(profile, CHOOSE_SETS, CHOOSE_NOISE_RATES, seeds)
+    runs = []
+    for seed, dataset, eps in itertools.product(seeds, datasets, noise_rates):
+        best = round(r_opt(eps, data.SOURCES[dataset].num_classes), 12) + 0.0
+        for rate in dict.fromkeys((*CHOOSE_RATES, best)):
+            run = _gls("choose", profile, dataset, eps, rate, seed, CHOOSE_RECIPE)
+            runs.append(dataclasses.replace(run, regime=regime))
+    return runs
+
+
 def _mechanism(
     table: str,
     profile: str,
@@ -698,4 +729,5 @@ TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
     "mechanism_sgd": mechanism_sgd,
     "mechanism_gain": mechanism_gain,
     "mechanism_votes": mechanism_votes,
+    "choose": choose,
 }

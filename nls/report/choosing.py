@@ -1,0 +1,63 @@
+"""Notebook 11: what each way to choose a rate would have taken, read off the records; fixed before them."""
+
+import pandas as pd
+
+from ..theory import r_opt
+from .figures import rate_position
+
+RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)  # among which rates are chosen
+STRONG = -8.0
+MARGIN = 0.01  # of not being worse than cross entropy
+WAYS = {
+    "folds": "5 folds, last step",
+    "one fold": "one of these folds, last step",
+    "hold-out": "one 15 % hold-out, rate and stop",
+    "CE, stopped": "cross entropy, stopped by the hold-out",
+    "CE": "cross entropy, last step",
+    "strong": "always r = −8, last step",
+    "r_opt": "r_opt of the true noise rate, last step",
+}
+CELL = ["dataset", "noise_rate", "seed"]
+
+
+def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
+    """Clean test accuracy of each of `WAYS`, a row a data set, noise rate and seed; the rate that folds and hold-out
+    take (ties go to the rate nearest 0); `best`, of the fixed rate that is best in hindsight (its mean over the seeds
+    of the data set and noise rate); and `luckiest`, the best of each seed, test set and all.
+    """
+    records = records.assign(folds=records.filter(like="fold_").mean(axis=1))
+    among = records[records["rate"].isin(RATES)]
+    near = among.assign(size=rate_position(among["rate"])).sort_values("size", key=abs, kind="stable")
+
+    def taken(by: str) -> pd.DataFrame:
+        return near.sort_values(by, ascending=False, kind="stable").groupby(CELL).head(1).set_index(CELL).sort_index()
+
+    by_rate = records.pivot_table(index=CELL, columns="rate", values="last")[list(RATES)]
+    mean = by_rate.groupby(CELL[:2]).transform("mean")
+    named = mean.rank(axis=1, ascending=False, method="first") == 1
+    theory = [
+        round(r_opt(eps, num_classes[name]), 12) + 0.0
+        for name, eps in zip(records["dataset"], records["noise_rate"], strict=True)
+    ]
+    plain = among[among["rate"] == 0].set_index(CELL)
+    return pd.DataFrame(
+        {
+            "folds": taken("folds")["last"],
+            "one fold": taken("fold_1")["last"],
+            "hold-out": taken("heldout")["noisy_val"],
+            "CE, stopped": plain["noisy_val"],
+            "CE": plain["last"],
+            "strong": by_rate[STRONG],
+            "r_opt": records[records["rate"] == theory].set_index(CELL)["last"],
+            "rate of folds": taken("folds")["rate"],
+            "rate of hold-out": taken("heldout")["rate"],
+            "best": by_rate.where(named).max(axis=1),
+            "best rate": named.idxmax(axis=1),
+            "luckiest": by_rate.max(axis=1),
+        }
+    ).reset_index()
+
+
+def by_seed(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
+    """Means over noise rates: a row a data set, a column a seed."""
+    return values.groupby([table["dataset"], table["seed"]], sort=False).mean().unstack()
