@@ -25,7 +25,7 @@ SEEDS = {
     "text_checks": range(5),
     "image_tuning": tables.TUNING_SEEDS[:1],
 }
-SEEDS |= {shown.table: range(shown.seeds) for shown in PLAN["10_why_negative_rates"]}
+SEEDS |= {shown.table: range(shown.seeds) for shown in (*PLAN["10_why_negative_rates"], *PLAN["11_choose_your_rate"])}
 IMAGES = ("table2", "table5")
 GROWING = ("medium", "annealed", "paper")  # regimes whose columns may be half recorded: a column takes an hour and more
 
@@ -44,7 +44,7 @@ def test_complete_and_of_the_present_recipe(table):
     keys = [(r["config"], r["data"]) for r in records]
     assert len(set(keys)) == len(keys)
     runs = tables.table_runs(table, "paper", [*SEEDS[table], *tables.FRESH_SEEDS.get(table, ())])
-    if table.startswith("mechanism"):  # and the slice that notebook 10 trains anew
+    if table.startswith(("mechanism", "choose")):  # and the slice that notebooks 10 and 11 train anew
         runs += tables.table_runs(table, "quick", [0])
     assert set(keys) == {(run.config, checksum(records, run.dataset)) for run in runs}
     described = {run.config: run for run in runs}
