@@ -31,6 +31,8 @@ def test_a_fold_is_held_out_from_its_model_and_nothing_is_lost(monkeypatch):
         assert not set(train) & set(val) and set(train) | set(val) == rows and p.order.max() < len(train)
         assert p.y.shape[1] == len(train) and p.y_val.shape[1] == len(val)
     assert sum(len(p.x_val) for p in folds) == len(whole.x)
+    for m in measured:
+        assert m["fold_stop"] >= sum(m[f"fold_{k}"] for k in range(1, 6)) / 5 - 1e-9
     assert [m["noisy_val"] for m in measured] == [m["noisy_val"] for m in fit_stack(runs)[0]]  # Table 1's own hold-out
 
 
@@ -38,7 +40,7 @@ def records(**columns):
     """One cell of one seed on a set of two classes; noise .2, whose r_opt is −2/3."""
     rates = [*read.RATES, -0.666666666667]
     frame = pd.DataFrame({"dataset": "a", "noise_rate": 0.2, "seed": 0, "rate": rates, "last": 0.5, "heldout": 0.6})
-    frame = frame.assign(noisy_val=np.linspace(0.7, 0.76, 7), fold_1=0.6, fold_2=0.6)
+    frame = frame.assign(noisy_val=np.linspace(0.7, 0.76, 7), fold_1=0.6, fold_2=0.6, fold_stop=0.6, stopped=0.8)
     for name, values in columns.items():
         frame[name] = values
     return frame
@@ -50,7 +52,13 @@ def test_ways_take_what_they_say():
     )
     [found] = read.ways(frame, {"a": 2}).to_dict("records")
     assert found["folds"] == 0.3 and found["rate of folds"] == -1  # by both folds, among the rates that are tried
-    assert found["one fold"] == 0.5 and found["CE"] == 0.2 and found["strong"] == 0.6 and found["r_opt"] == 0.9
+    assert (
+        found["folds, stopped"] == 0.8
+        and found["one fold"] == 0.5
+        and found["CE"] == 0.2
+        and found["strong"] == 0.6
+        and found["r_opt"] == 0.9
+    )
     assert found["rate of hold-out"] == 0 and found["hold-out"] == pytest.approx(0.71)  # a tie goes to the nearest 0
     assert found["best"] == 0.6 and found["best rate"] == -8
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .methods import Loss
@@ -27,8 +28,9 @@ def choosing(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[di
     """What is measured of each run of a group.
 
     last: accuracy on the clean test set at the last step, trained on all labels. fold_1 ...: accuracy at the last step
-    on the noisy labels of a fold, trained on the others. heldout, noisy_val: the best accuracy on the held-out noisy
-    labels of one part, trained on the rest, and the accuracy on the clean test set at that evaluation.
+    on the noisy labels of a fold, trained on the others. fold_stop: the mean of the folds at the evaluation where it is
+    best, and stopped: the clean accuracy there of the model trained on all labels. heldout, noisy_val: the best
+    accuracy on the held-out noisy labels of one part, trained on the rest, and the clean accuracy at that evaluation.
     """
     started, run = time.perf_counter(), runs[0]
     one = run.recipe.problem(runs)
@@ -41,34 +43,37 @@ def choosing(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[di
     number = torch.arange(len(all_rows.x)) % run.recipe.folds  # the rows are in random order
     problems = [_outside(all_rows, number == k, run) for k in range(run.recipe.folds)]
     problems.append(dataclasses.replace(all_rows, order=batch_order(len(all_rows.x), run.recipe, run.seed)))
-    *folds, last = (_measured(problem, runs, run.recipe.steps, device) for problem in problems)
-    heldout = _measured(one, runs, run.recipe.evaluate_every, device)
+    *folds, whole, heldout = (_measured(problem, runs, device) for problem in (*problems, one))
     seconds = (time.perf_counter() - started) / len(runs)
-    return [
-        {"last": last[m]["last"]}
-        | {f"fold_{k}": fold[m]["heldout"] for k, fold in enumerate(folds, 1)}
-        | {name: heldout[m][name] for name in ("heldout", "noisy_val")}
-        | {"diverged": any(part[m]["diverged"] for part in (*folds, last, heldout)), "seconds": seconds}
-        for m in range(len(runs))
-    ]
+    rows = []
+    for m in range(len(runs)):
+        noisy = np.array([fold[m]["heldout_labels"] for fold in folds])
+        stop = int(noisy.mean(axis=0).argmax())
+        row = {"last": whole[m]["last"]} | {f"fold_{k}": v for k, v in enumerate(noisy[:, -1].tolist(), 1)}
+        row |= {"fold_stop": float(noisy[:, stop].mean()), "stopped": whole[m]["test"][stop]}
+        row |= {name: heldout[m][name] for name in ("heldout", "noisy_val")}
+        diverged = any(part[m]["diverged"] for part in (*folds, whole, heldout))
+        rows.append(row | {"diverged": diverged, "seconds": seconds})
+    return rows
 
 
 def _outside(problem: Problem, fold: torch.Tensor, run: Run) -> Problem:
     """The problem with the rows of a fold held out and the others to train on."""
     order = batch_order(int((~fold).sum()), run.recipe, run.seed)
     x, y, y_true = problem.x[~fold], problem.y[:, ~fold], problem.y_true[~fold]
-    return dataclasses.replace(
-        problem, x=x, y=y, y_true=y_true, x_val=problem.x[fold], y_val=problem.y[:, fold], order=order
-    )
+    x_val, y_val = problem.x[fold], problem.y[:, fold]
+    x_test, y_test = problem.x_test[:2], problem.y_test[:2]  # nobody asks
+    return Problem(x, y, y_true, x_val, y_val, x_test, y_test, order, problem.num_classes)
 
 
-def _measured(problem: Problem, runs: Sequence[Run], evaluate_every: int, device: torch.device | str) -> list[dict]:
+def _measured(problem: Problem, runs: Sequence[Run], device: torch.device | str) -> list[dict]:
     return train_stack(
         problem,
         [Loss.of(run) for run in runs],
         width=runs[0].recipe.width,
         lr=runs[0].recipe.lr,
-        evaluate_every=evaluate_every,
+        evaluate_every=runs[0].recipe.evaluate_every,
         seed=int(stream(runs[0].seed, INIT).integers(2**31)),
         device=device,
+        curves=True,
     )[0]

@@ -114,6 +114,7 @@ def train_stack(
     optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     loss: Callable[..., Callable[..., Tensor]] | None = None,
     memory: bool = False,
+    curves: bool = False,
 ) -> tuple[list[dict], Stack]:
     """Train one model per loss; return what is measured of each, in the same order, and the trained stack.
 
@@ -121,7 +122,7 @@ def train_stack(
     stack are untouched. `seconds` is the stack's time divided by the number of its models. `loss` stands in for
     `stack_loss`. With `memory`, a value an evaluation is kept, too, of `test` (accuracy), `test_nll`, `test_ece`,
     `reproduced` and `fitted` (shares of the first 2,000 training rows with a wrong and with a right label that are
-    given their label).
+    given their label). With `curves` it is `test` and `heldout_labels` (accuracy on the held-out noisy labels).
     """
     if not model_losses:
         raise ValueError("model_losses: got an empty list, expected at least one loss")
@@ -168,9 +169,11 @@ def train_stack(
 
     measured = accuracies(torch.stack(correct, 1), torch.stack(heldout, 1)) | calibration(test_logits, y_test)
     if memory:
-        curves = {k: torch.stack([r[k] for r in remembered], 1) for k in ("nll", "ece", "reproduced", "fitted")}
-        curves = {f"test_{k}" if k in measured else k: v for k, v in curves.items()}
-        measured |= {"test": torch.stack(correct, 1).double().mean(-1)} | curves
+        remembered = {k: torch.stack([r[k] for r in remembered], 1) for k in ("nll", "ece", "reproduced", "fitted")}
+        remembered = {f"test_{k}" if k in measured else k: v for k, v in remembered.items()}
+        measured |= {"test": torch.stack(correct, 1).double().mean(-1)} | remembered
+    if curves:
+        measured |= {"test": torch.stack(correct, 1).double().mean(-1), "heldout_labels": torch.stack(heldout, 1)}
     if snapshots:
         measured |= snapshots.score(*(t.to(device) for t in p.fresh))
     seconds = (time.perf_counter() - started) / len(model_losses)

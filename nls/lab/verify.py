@@ -26,7 +26,7 @@ UNMEASURED |= {"lr", "test", "test_nll", "test_ece", "heldout_labels", "fit", "r
 # On other hardware or versions; every other measured value 0.02. Last bits grow over a thousand steps: they move the
 # last evaluation, they decide which one noisy labels choose, and a network that memorises noise has no scale.
 TOLERANCE = {"last": 0.05, "noisy_val": 0.1, "ece": 0.1, "confidence": 0.1, "nll": math.inf}
-TOLERANCE |= {f"fold_{k}": 0.1 for k in range(1, 6)}
+TOLERANCE |= {"stopped": 0.1} | {f"fold_{k}": 0.1 for k in range(1, 6)}
 TOLERANCE |= {f"fresh_{k}": TOLERANCE.get(k, 0.02) for k in ("best_test", "noisy_val", "last")}
 CHEAP_SECONDS = 60.0
 

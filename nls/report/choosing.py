@@ -10,6 +10,7 @@ STRONG = -8.0
 MARGIN = 0.01  # of not being worse than cross entropy
 WAYS = {
     "folds": "5 folds, last step",
+    "folds, stopped": "5 folds, rate and stop",
     "one fold": "one of these folds, last step",
     "hold-out": "one 15 % hold-out, rate and stop",
     "CE, stopped": "cross entropy, stopped by the hold-out",
@@ -25,7 +26,7 @@ def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
     take (ties go to the rate nearest 0); `best`, of the fixed rate that is best in hindsight (its mean over the seeds
     of the data set and noise rate); and `luckiest`, the best of each seed, test set and all.
     """
-    records = records.assign(folds=records.filter(like="fold_").mean(axis=1))
+    records = records.assign(folds=records.filter(regex=r"^fold_\d").mean(axis=1))
     among = records[records["rate"].isin(RATES)]
     near = among.assign(size=rate_position(among["rate"])).sort_values("size", key=abs, kind="stable")
 
@@ -43,6 +44,7 @@ def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "folds": taken("folds")["last"],
+            "folds, stopped": "5 folds, rate and stop",
             "one fold": taken("fold_1")["last"],
             "hold-out": taken("heldout")["noisy_val"],
             "CE, stopped": plain["noisy_val"],
