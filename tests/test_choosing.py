@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from nls.choose import RATES
 from nls.lab import choosing as lab
