@@ -44,6 +44,7 @@ def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "folds": taken("folds")["last"],
+            "folds, stopped": taken("fold_stop")["stopped"],
             "one fold": taken("fold_1")["last"],
             "hold-out": taken("heldout")["noisy_val"],
             "CE, stopped": plain["noisy_val"],

@@ -36,7 +36,7 @@ PLAN = {
         Shown("mechanism_gain", 6, "GAIN_SEEDS", part=True),
         Shown("mechanism_votes", 10, "VOTE_SEEDS", part=True),
     ),
-    "11_choose_your_rate": (Shown("choose", 9, part=True),),
+    "11_choose_your_rate": (Shown("choose", 8, part=True),),
 }
 
 
