@@ -5,9 +5,11 @@ smoothing for r > 0, cross entropy at 0, negative label smoothing (NLS) below. `
 "To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate.
 """
 
+from .choose import choose_rate
 from .losses import (
     GLSLoss,
     backward_correction,
+    binary_gls_loss,
     complementary_loss,
     f_divergence_loss,
     forward_correction,
@@ -19,6 +21,7 @@ from .noise import (
     corrupt,
     estimate_transition,
     instance_dependent,
+    noise_report,
     pair_flip,
     symmetric,
     transition_matrix,
@@ -29,6 +32,8 @@ __all__ = [
     "GLSLoss",
     "asymmetric",
     "backward_correction",
+    "binary_gls_loss",
+    "choose_rate",
     "complementary_loss",
     "corrupt",
     "estimate_transition",
@@ -36,6 +41,7 @@ __all__ = [
     "forward_correction",
     "gls_loss",
     "instance_dependent",
+    "noise_report",
     "noise_shift",
     "pair_flip",
     "peer_loss",

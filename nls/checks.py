@@ -78,6 +78,18 @@ def check_labels(name: str, labels: Any, num_classes: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def check_every_class(labels: Any, num_classes: int | None, least: int = 0) -> np.ndarray:
+    """`check_labels` of "labels"; also a ValueError unless each class has `least` rows, and ten (None: K from them)."""
+    array = check_labels("labels", labels, num_classes or 10**6)
+    counts = np.bincount(array, minlength=max(2, num_classes or 0))
+    least, k = max(10, least), int(counts.argmin())
+    if counts[k] < least:
+        raise ValueError(
+            f"labels: expected at least {least} rows of each class 0 to {len(counts) - 1}, got {counts[k]} of {k}"
+        )
+    return array
+
+
 def check_rows(name: str, rows: Any, tolerance: float = _TOLERANCE) -> np.ndarray:
     """`rows` as a float64 copy (N, K); TypeError unless numbers, ValueError unless each row is a distribution."""
     array = as_numpy(name, rows)
@@ -227,18 +239,26 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
     return rate.to(logits).expand(shape)
 
 
-def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
+def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = None, name: str = "weight") -> Tensor:
     """Class weights, in the type of the logits; without logits, what can be checked without them."""
-    _check_floating("weight", weight)
+    _check_floating(name, weight)
     if weight.dim() != 1 or (K is not None and len(weight) != K):
         expected = "(K,)" if K is None else f"({K},)"
-        raise ValueError(f"weight: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
+        raise ValueError(f"{name}: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
     if weight.requires_grad:
-        raise ValueError("weight: expected a tensor that does not require grad, since none flows to it; use .detach()")
+        raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
     if logits is None:
         return weight
-    _check_device("weight", weight, logits)
+    _check_device(name, weight, logits)
     return weight.to(logits)
+
+
+def check_uniform(uniform: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
+    """The distribution to smooth towards, as `check_weight` returns class weights."""
+    checked = check_weight(uniform, K, logits, "uniform")
+    if readable(uniform) and not (uniform.min() >= 0 and abs(uniform.double().sum().item() - 1) <= 1e-3):
+        raise ValueError(f"uniform: expected probabilities that sum to 1, got {uniform.tolist()}")
+    return checked
 
 
 def check_options(ignore_index: int, reduction: str) -> None:

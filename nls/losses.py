@@ -43,6 +43,7 @@ from .checks import (
     check_smooth_rate,
     check_soft_target,
     check_transition_tensor,
+    check_uniform,
     check_weight,
     readable,
 )
@@ -50,6 +51,7 @@ from .checks import (
 __all__ = [
     "GLSLoss",
     "backward_correction",
+    "binary_gls_loss",
     "complementary_loss",
     "f_divergence_loss",
     "forward_correction",
@@ -66,6 +68,7 @@ def gls_loss(
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    uniform: Tensor | None = None,
 ) -> Tensor:
     r"""Cross entropy against the generalised smooth label ``(1 - r) y + r / K`` (eq. 2 of the paper), any real r <= 1.
 
@@ -90,6 +93,9 @@ def gls_loss(
         ignore_index: examples with this class index give zero loss and leave the mean. Not for floating-point targets.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``. As in torch, the mean over class indices divides by the sum of
             ``weight[target]``, that over floating-point targets by the number of examples.
+        uniform: ``(K,)``, probabilities that take the place of ``1 / K``: the class prior, say. A zero leaves its class
+            out of the smoothing, so that a logit of -inf there (a masked class) costs nothing unless it is the target.
+            No gradient flows to them.
 
     Returns:
         The loss in nats. It may be negative when r < 0. The mean over nothing is NaN.
@@ -103,8 +109,12 @@ def gls_loss(
         tensor(0.2911)
     """
     if isinstance(target, Tensor) and target.is_floating_point():
-        return _gls_loss_soft(logits, target, smooth_rate, weight, ignore_index, reduction)
+        return _gls_loss_soft(logits, target, smooth_rate, weight, ignore_index, reduction, uniform)
+    if uniform is not None and weight is None and isinstance(logits, Tensor):
+        weight = logits.detach().new_ones(logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 1)
     logits, index, keep, weight, factor, dim, _ = _prepare(logits, target, weight, ignore_index, reduction)
+    if uniform is not None:  # K q_j as the weight of a class in the uniform part alone
+        weight = weight * check_uniform(uniform, len(weight), logits) * len(weight)
     rate = check_rate_of(smooth_rate, index.shape, logits)
     if isinstance(rate, Tensor) or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
         # Autograd finds the gradient of the rate, and both tracers know the rules of plain functions only.
@@ -112,6 +122,8 @@ def gls_loss(
     elif torch.compiler.is_compiling():
         # As a sum, a rate that changes is an input of the graph; as a number it would need a new graph each time.
         loss, _ = _FusedNLL.apply(logits, index, logits.new_zeros(()) + rate, weight, factor, dim)
+    elif uniform is not None:
+        loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
     else:
         loss = _SmoothedNLL.apply(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
     return _reduce(loss, keep, factor, reduction)
@@ -121,11 +133,11 @@ class GLSLoss(nn.Module):
     """Module form of :func:`gls_loss`; the arguments have the same meaning.
 
     ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
-    registered as such, to be learned. Any other tensor, ``weight`` too, is copied into a buffer: it follows
-    ``.to(device)`` and is saved in the state dict.
+    registered as such, to be learned. Any other tensor, ``weight`` and ``uniform`` too, is copied into a buffer: it
+    follows ``.to(device)`` and is saved in the state dict.
 
     Args:
-        smooth_rate, weight, ignore_index, reduction: as in :func:`gls_loss`.
+        smooth_rate, weight, ignore_index, reduction, uniform: as in :func:`gls_loss`.
 
     Raises:
         ValueError: also for a tensor ``smooth_rate`` that requires grad but is no ``nn.Parameter``.
@@ -138,6 +150,7 @@ class GLSLoss(nn.Module):
 
     smooth_rate: float | Tensor
     weight: Tensor | None
+    uniform: Tensor | None
 
     def __init__(
         self,
@@ -146,11 +159,13 @@ class GLSLoss(nn.Module):
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
+        uniform: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_options(ignore_index, reduction)
         self.smooth_rate = smooth_rate
         self.register_buffer("weight", None if weight is None else check_weight(weight).clone())
+        self.register_buffer("uniform", None if uniform is None else check_uniform(uniform).clone())
         self.ignore_index = ignore_index
         self.reduction = reduction
 
@@ -180,6 +195,7 @@ class GLSLoss(nn.Module):
             weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
+            uniform=self.uniform,
         )
 
     def extra_repr(self) -> str:
@@ -187,7 +203,55 @@ class GLSLoss(nn.Module):
         if isinstance(rate, Tensor):
             rate = f"tensor{tuple(rate.shape)}" if rate.dim() or rate.is_meta else rate.detach().item()
         weight = "" if self.weight is None else f", weight=tensor{tuple(self.weight.shape)}"
-        return f"smooth_rate={rate}{weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        uniform = "" if self.uniform is None else f", uniform=tensor{tuple(self.uniform.shape)}"
+        return f"smooth_rate={rate}{weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r}{uniform}"
+
+
+def binary_gls_loss(
+    logits: Tensor,
+    target: Tensor,
+    smooth_rate: float | Tensor,
+    *,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    uniform: float | Tensor = 0.5,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""GLS for one logit a label (binary or multi-label): :func:`gls_loss` of two classes with the logits ``(0, z)``.
+
+    It is ``F.binary_cross_entropy_with_logits`` against ``(1 - r) y + r / 2``, which is linear in the target and so
+    holds for any real r <= 1. Class weights ``(w0, w1)`` are ``pos_weight = w1 / w0`` and the factor w0.
+
+    Args:
+        logits: of any shape, floating point.
+        target: of the same shape, 0 or 1 of any type, or floating-point targets in [0, 1].
+        smooth_rate: r, a number, or a tensor that broadcasts to the target's shape.
+        weight, pos_weight: as in torch's function; they broadcast to the logits' shape.
+        uniform: the probability of a 1 to smooth towards, a number, or a tensor that broadcasts: its prior, say.
+        ignore_index: labels of this value, such as unknown ones, give zero loss and leave the mean.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the number of labels that count.
+
+    Returns:
+        The loss in nats, which may be negative when r < 0.
+    """
+    check_options(ignore_index, reduction)
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise TypeError(f"logits: expected a floating-point torch.Tensor, got {getattr(logits, 'dtype', type(logits))}")
+    logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    if not isinstance(target, Tensor) or target.shape != logits.shape:
+        got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+        raise ValueError(f"target: expected a tensor of the shape of logits, {tuple(logits.shape)}, got {got}")
+    keep = target != ignore_index
+    y, rate = target.where(keep, 0).to(logits.dtype), check_rate_of(smooth_rate, target.shape, logits)
+    for name, value in (("target", y), ("uniform", torch.as_tensor(uniform))):
+        if readable(value) and not ((value >= 0) & (value <= 1)).all():
+            raise ValueError(
+                f"{name}: expected values in [0, 1], got {value[~((value >= 0) & (value <= 1))][0].item()}"
+            )
+    soft = (1 - rate) * y + rate * uniform
+    loss = F.binary_cross_entropy_with_logits(logits, soft, weight, pos_weight=pos_weight, reduction="none")
+    return _reduce(loss, keep, None, reduction)
 
 
 def backward_correction(
@@ -317,6 +381,7 @@ _DIVERGENCES = {
     "kl": (lambda v: v, lambda v: (v - 1).exp()),
     "js": (lambda v: math.log(2) - F.softplus(-v), lambda v: F.softplus(v) - math.log(2)),
     "pearson": (lambda v: v, lambda v: v.square() / 4 + v),
+    "jeffrey": (lambda v: v, lambda v: v + v.square() / 4 + v.pow(3) / 16),
     "sqhellinger": (lambda v: 1 - v.exp(), lambda v: (-v).exp() - 1),
     "reverse_kl": (lambda v: -v.exp(), lambda v: -1 - v),
 }
@@ -333,10 +398,13 @@ def f_divergence_loss(
     The formulas are those of the authors' code. For ``"sqhellinger"`` and ``"reverse_kl"`` its g *falls* with v
     (``1 - e^v`` and ``-e^v``), so that minimising the loss lowers the probability of the given label: the classifier
     that it trains is read with argmin. They are here to reproduce that code; for anything else take one of the others.
+    Its conjugate of ``"jeffrey"`` is the exact one's Taylor polynomial of degree 3 at 0. Its Neyman divergence is left
+    out: ``2 - 2 sqrt(1 - v)`` is the conjugate at v, while its g is ``1 - e^v``, so the two bound nothing together.
 
     Args:
         logits, target, peer_logits, peer_target: as in :func:`peer_loss`.
-        divergence: ``"tv"`` (total variation), ``"kl"``, ``"js"``, ``"pearson"``, ``"sqhellinger"``, ``"reverse_kl"``.
+        divergence: ``"tv"`` (total variation), ``"kl"``, ``"js"``, ``"pearson"``, ``"jeffrey"``, ``"sqhellinger"``,
+            ``"reverse_kl"``.
 
     Returns:
         A scalar, both terms being means.
@@ -353,7 +421,13 @@ def f_divergence_loss(
 
 
 def _gls_loss_soft(
-    logits: Tensor, target: Tensor, rate: float | Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    rate: float | Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    uniform: Tensor | None,
 ) -> Tensor:
     """GLS of floating-point targets: smooth them, then compute as torch does, to the bit."""
     logits, dim, K = check_logits(logits)
@@ -363,7 +437,8 @@ def _gls_loss_soft(
     if isinstance(rate, Tensor):
         rate = rate.unsqueeze(dim)
     if isinstance(rate, Tensor) or rate != 0:
-        target = (1 - rate) * target + rate / K
+        share = rate / K if uniform is None else rate * _along(check_uniform(uniform, K, logits), logits, dim)
+        target = (1 - rate) * target + share
     factors = [target]
     if weight is not None:
         factors.append(_along(check_weight(weight, K, logits), logits, dim))

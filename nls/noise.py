@@ -6,18 +6,35 @@ Labels and matrices are lists, NumPy arrays or torch tensors. A wrong type raise
 ValueError, with a message that begins with the argument's name.
 """
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import as_numpy, check_integer, check_labels, check_rate, check_rows, check_seed
+from .checks import as_numpy, check_every_class, check_integer, check_labels, check_rate, check_rows, check_seed
+from .theory import r_opt
 
 # CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
 # The official repository's swaps, both ways: every class is noisy and the overall rate is the noise rate.
 CIFAR10_SWAP = ((9, 1), (1, 9), (2, 0), (0, 2), (4, 7), (7, 4), (3, 5), (5, 3), (6, 8), (8, 6))
 # The map that most papers use (Patrini et al. 2017): five noisy classes, so the overall rate is half the noise rate.
 CIFAR10_ONEWAY = ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3))
+# The superclass (0 aquatic mammals ... 19 vehicles 2, in alphabetical order) of each of CIFAR-100's classes.
+CIFAR100_SUPERCLASS = (
+    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1),
+    *(10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12),
+    *(12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0),
+    *(17, 8, 14, 13),
+)
+_MEMBERS = [[k for k, own in enumerate(CIFAR100_SUPERCLASS) if own == group] for group in range(20)]
+# Each class to the next of its superclass, in a circle (Patrini et al. 2017): every class is noisy.
+CIFAR100_CIRCLE = tuple(pair for five in _MEMBERS for pair in zip(five, five[1:] + five[:1], strict=True))
+
+ANCHORS = 50  # rows a class, where there are as many, that `noise_report` counts T on
+UNEVEN = 0.15  # a smaller share of flips out of place can come from classes that overlap
+DRAWS = 2000
 
 
 def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
@@ -212,6 +229,7 @@ def estimate_transition(probs: ArrayLike, *, filter_outliers: bool = False) -> n
     """T from the predictions of a model fitted to noisy labels (Patrini et al. 2017).
 
     The row with the largest p(i|x) is the anchor point of class i, taken to be a sure member, and T[i] its prediction.
+    Where the labels are at hand, `noise_report` strays less: it counts them, and on many rows.
 
     Args:
         probs: (N, K), probabilities, not logits.
@@ -230,3 +248,134 @@ def estimate_transition(probs: ArrayLike, *, filter_outliers: bool = False) -> n
         candidates = np.where(probs < np.quantile(probs, 0.97, axis=0, method="higher"), probs, -1.0)
     T = probs[np.argmax(candidates, axis=0)]
     return T / T.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class NoiseReport:
+    """What noisy labels and out-of-sample probabilities say of the noise.
+
+    Attributes:
+        T: (K, K), T[i, j] = P(noisy = j | clean = i).
+        noise_rate: share of labels that differ from the clean ones.
+        interval: of the noise rate, for the error of counting alone.
+        level: of the interval.
+        symmetric: False where flips favour some classes by more than chance and overlap explain.
+        uneven: share of the flips that would have to go elsewhere to make the noise symmetric.
+        n: number of labels.
+    """
+
+    T: np.ndarray = field(repr=False)
+    noise_rate: float
+    interval: tuple[float, float]
+    level: float
+    symmetric: bool
+    uneven: float
+    n: int
+
+    @property
+    def eta(self) -> tuple[float, float, float]:
+        """η = Kε/(K-1), the share of signal that the labels have lost, and its interval; 1 or more: all of it."""
+        K = len(self.T)
+        return tuple(K * e / (K - 1) for e in (self.noise_rate, *self.interval))
+
+    @property
+    def r_opt(self) -> tuple[float, float, float]:
+        """`r_opt` of the noise rate and of its interval, lower end first; -inf where the labels have no signal left."""
+        estimate, low, high = (
+            r_opt(e, len(self.T)) if eta < 1 - 1e-9 else -math.inf
+            for e, eta in zip((self.noise_rate, *self.interval), self.eta, strict=True)
+        )
+        return estimate, high, low
+
+    def __str__(self) -> str:
+        (low, high), (eta, eta_low, eta_high), (r, r_low, r_high) = self.interval, self.eta, self.r_opt
+        lines = [
+            f"Noise rate: {self.noise_rate:.3f} ({self.level:.0%} interval {low:.3f} to {high:.3f}), from {self.n} "
+            f"labels of {len(self.T)} classes. The interval is for counting alone: labels cannot tell noise from "
+            "overlap of classes or from errors of the model, which make the estimate too high."
+        ]
+        if self.symmetric:
+            lines.append(
+                f"Flips: no sign against symmetric noise ({self.uneven:.0%} of them out of place). Theory then "
+                f"recommends r_opt = {r:.2f} ({r_low:.2f} to {r_high:.2f}) where cross entropy is best on clean labels "
+                f"and some negative rate wherever the best rate there is below {eta:.2f} ({eta_low:.2f} to "
+                f"{eta_high:.2f})."
+            )
+        else:
+            lines.append(
+                f"Flips: not symmetric ({self.uneven:.0%} of them would have to go to other classes), so the theory of "
+                "smooth rates does not apply. Train with forward_correction and the T of this report, and compare."
+            )
+        return "\n".join(lines)
+
+
+def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.95, seed: int = 0) -> NoiseReport:
+    """The noise of labels, from probabilities that a model gave to rows it was not trained on (cleanlab's convention).
+
+    Row n is confidently of class i if p(i|x_n) reaches its mean over the rows labelled i (Northcutt et al. 2021); T[i]
+    counts the labels of the more confident half of these rows, at least 50, since the other half holds more overlap.
+
+    Args:
+        labels: (N,), the noisy labels, 0 ... K-1, at least 10 of each class.
+        pred_probs: (N, K), P(noisy label = k | x_n), out of sample (out of fold).
+        level: of the interval.
+        seed: of the draws behind the interval and the test of symmetry.
+
+    Raises:
+        ValueError: also for probabilities that agree with every label though they expect disagreement: such a model
+            has seen the labels.
+    """
+    probs = check_rows("pred_probs", pred_probs, tolerance=1e-2)
+    K = probs.shape[1]
+    labels, level, seed = check_every_class(labels, K), check_rate("level", level), check_seed(seed)
+    if len(labels) != len(probs):
+        raise ValueError(f"pred_probs: expected {len(labels)} rows, one a label, got {len(probs)}")
+    expected = len(probs) - probs.max(axis=1).sum()
+    if expected > 10 and (probs.argmax(axis=1) == labels).all():
+        raise ValueError(
+            f"pred_probs: expected out-of-sample probabilities; these agree with all labels while they expect "
+            f"{expected:.0f} disagreements, as a model does on the rows it was trained on"
+        )
+    return noise_from(labels, probs, level, seed)
+
+
+def noise_from(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -> NoiseReport:
+    """`noise_report` of checked arguments."""
+    K, rng = probs.shape[1], np.random.default_rng(seed)
+    joint, counts = _count(labels, probs)
+    rows = counts.sum(axis=1)
+    T = counts / rows[:, None]
+    calibrated = joint / np.maximum(joint.sum(axis=0), 1e-12) * np.bincount(labels, minlength=K)
+    prior = calibrated.sum(axis=1) / calibrated.sum()
+    kept = np.diag(counts)
+    flips = 1 - rng.beta(kept + 0.5, rows - kept + 0.5, size=(DRAWS, K))
+    shares = rng.dirichlet(np.maximum(prior * len(labels), 1e-3), size=DRAWS)
+    low, high = np.quantile((flips * shares).sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    rate, uneven = float(prior @ (1 - np.diag(T))), _uneven(T)
+    even = symmetric(K, min(1.0, float(1 - np.diag(T).mean())))
+    chance = [_uneven(drawn / rows[:, None]) for drawn in rng.multinomial(rows.astype(int), even, size=(200, K))]
+    same = uneven <= np.quantile(chance, 0.95) or uneven - np.median(chance) <= UNEVEN
+    return NoiseReport(T, rate, (min(low, rate), max(high, rate)), level, bool(same), uneven, len(labels))
+
+
+def _count(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (columns) of the rows confidently of each class (rows): of all of them, and of the more confident half."""
+    K = probs.shape[1]
+    threshold = np.array([probs[labels == k, k].mean() for k in range(K)])
+    sure = probs >= threshold - 1e-12
+    member = np.where(sure.any(axis=1), np.where(sure, probs, -1.0).argmax(axis=1), -1)
+    joint, anchors = np.zeros((K, K)), np.zeros((K, K))
+    for k in range(K):
+        rows = np.flatnonzero(member == k)
+        joint[k] = np.bincount(labels[rows], minlength=K)
+        if len(rows) == 0:  # a class that is never predicted: its likeliest row, as in `estimate_transition`
+            rows = probs[:, k].argmax(keepdims=True)
+        most = max(len(rows) // 2, min(len(rows), ANCHORS))
+        anchors[k] = np.bincount(labels[rows[np.argsort(-probs[rows, k], kind="stable")][:most]], minlength=K)
+    return joint, anchors
+
+
+def _uneven(T: np.ndarray) -> float:
+    """Total variation between where flips go (and come from) and an even spread; 0 without flips."""
+    off = T[~np.eye(len(T), dtype=bool)]
+    return float(np.abs(off - off.mean()).sum() / (2 * off.sum())) if off.any() else 0.0

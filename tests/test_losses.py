@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from timm.loss import LabelSmoothingCrossEntropy
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -305,6 +306,7 @@ def test_peer_loss_at_equal_priors_is_gls_at_minus_infinity():
         ("kl", lambda v: v, lambda g: math.exp(g - 1)),
         ("js", lambda v: math.log(2) - math.log(1 + math.exp(-v)), lambda g: -math.log(2 - math.exp(g))),
         ("pearson", lambda v: v, lambda g: g * g / 4 + g),
+        ("jeffrey", lambda v: v, lambda g: g + g * g / 4 + g**3 / 16),
         ("sqhellinger", lambda v: 1 - math.exp(v), lambda g: g / (1 - g)),
         ("reverse_kl", lambda v: -math.exp(v), lambda g: -1 - math.log(-g)),
     ],
@@ -319,6 +321,14 @@ def test_f_divergences(divergence, g, conjugate):
     own_grad = torch.autograd.grad(loss, logits)[0][range(5), target]
     falls = divergence in ("sqhellinger", "reverse_kl")  # as in the authors' code: see the docstring
     assert ((own_grad > 0) if falls else (own_grad < 0)).all()
+
+
+def test_jeffrey_is_its_conjugate_to_third_order():
+    """The conjugate of (u - 1) log u is ut - f(u) at the u where f'(u) = log u + 1 - 1/u = t."""
+    for t in (1e-2, 1e-1):
+        u = brentq(lambda u, t=t: math.log(u) + 1 - 1 / u - t, 0.5, 2, xtol=1e-15)
+        exact = u * t - (u - 1) * math.log(u)
+        assert t + t**2 / 4 + t**3 / 16 == pytest.approx(exact, abs=0.1 * t**4)
 
 
 # Numerics ------------------------------------------------------------------------------------------------------------
@@ -786,7 +796,11 @@ BAD = {  # one for each check
         ValueError,
         r"peer_target: .*\(3,\) for peer_logits .*got \(2,\)",
     ),
-    "divergence": (lambda: f_divergence_loss(Z, Y, Z, Y, "chi"), ValueError, r"divergence: .*tv, kl, js.*got 'chi'"),
+    "divergence": (
+        lambda: f_divergence_loss(Z, Y, Z, Y, "neyman"),
+        ValueError,
+        r"divergence: .*tv, kl, js.*'neyman'",
+    ),
 }
 
 

@@ -1,6 +1,8 @@
 """Transition matrices, the labels drawn from them, and the estimates of both."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from scipy.stats import chisquare, kstest, truncnorm
 from nls.noise import (
     CIFAR10_ONEWAY,
     CIFAR10_SWAP,
+    CIFAR100_CIRCLE,
+    CIFAR100_SUPERCLASS,
     asymmetric,
     corrupt,
     estimate_transition,
@@ -56,6 +60,25 @@ def test_cifar10_maps():
     assert T[9, 1] == 0.3 and T[1, 9] == 0 and T[1, 1] == 1
     assert 1 - np.trace(T) / 10 == pytest.approx(0.15)
     np.testing.assert_allclose(T.sum(axis=1), 1)
+
+
+def test_cifar100_circles_stay_in_their_superclass():
+    assert np.bincount(CIFAR100_SUPERCLASS).tolist() == [5] * 20
+    T = asymmetric(100, 0.3, CIFAR100_CIRCLE)
+    assert (np.diag(T) == 0.7).all() and (T.max(axis=0) == 0.7).all() and (T.sum(axis=0) == 1).all()
+    own = np.array(CIFAR100_SUPERCLASS)
+    assert (own[:, None] == own)[T > 0].all()
+    back = np.linalg.matrix_power((T == 0.3).astype(int), 5)
+    assert (back == np.eye(100)).all()
+
+
+@pytest.mark.real_data
+def test_cifar100_superclasses_are_those_of_cifar_n():
+    path = Path(os.environ.get("NLS_DATA", "")) / "CIFAR-100_human.pt"
+    if not path.is_file():
+        pytest.skip("the label files of CIFAR-N are not in NLS_DATA")
+    labels = torch.load(path, weights_only=False)
+    assert (np.array(CIFAR100_SUPERCLASS)[labels["clean_label"]] == labels["clean_coarse_label"]).all()
 
 
 # Labels
