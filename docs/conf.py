@@ -10,7 +10,7 @@ from sphinx.util import logging
 
 project = "To smooth or not, reproduced"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_*"]  # parts of pages
+exclude_patterns = ["_*", "figures/*.md"]  # parts of pages
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

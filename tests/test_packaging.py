@@ -54,8 +54,14 @@ def test_all_lists_what_is_importable():
         assert callable(getattr(nls, name))
 
 
-def test_the_readme_shows_the_scoreboard():
-    """Every tested claim with its verdict, as `python -m nls scoreboard --markdown` prints it."""
+def test_the_readme_gives_the_computed_answer():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    answer = text.split("<!-- answer -->\n")[1].split("\n<!-- /answer -->")[0]
+    assert answer == (ROOT / "figures" / "12_answer.md").read_text(encoding="utf-8").strip()
+
+
+def test_the_readme_shows_claims_as_they_are_judged():
+    """As `python -m nls scoreboard --markdown` prints them."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = text.split("<!-- scoreboard -->\n")[1].split("\n<!-- /scoreboard -->")[0]
     assert shown == report.markdown_board(report.scoreboard(ROOT / "figures"))

@@ -39,7 +39,7 @@ def wine() -> tuple[np.ndarray, np.ndarray]:
 
 
 def ringnorm() -> tuple[np.ndarray, np.ndarray]:
-    """Breiman's Ringnorm, 3,000 rows of 20 numbers: N(0, 4I), class 0, around N(a, I) with a = 1/sqrt(20), class 1.
+    """3,000 rows of 20 numbers, Breiman's Ringnorm: N(0, 4I), class 0, around N(a, I) with a = 1/sqrt(20), class 1.
 
     The best rule is a sphere.
     """
@@ -50,7 +50,7 @@ def ringnorm() -> tuple[np.ndarray, np.ndarray]:
 
 
 def waveform() -> tuple[np.ndarray, np.ndarray]:
-    """Breiman's waveforms, 3,000 rows of 21 numbers: each class mixes two of three triangles, plus noise."""
+    """3,000 rows of 21 numbers, Breiman's waveforms: each class mixes two of three triangles, plus noise."""
     rng = np.random.RandomState(1984)
     y, part = rng.randint(3, size=3000), rng.random_sample((3000, 1))
     triangles = np.maximum(6 - np.abs(np.arange(1, 22) - np.array([[7], [15], [11]])), 0)

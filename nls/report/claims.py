@@ -178,14 +178,14 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
 
 
 def _found(parts: pd.DataFrame, verdict: str) -> str:
-    """The part that decides a verdict in words: of those with that result the first; and how many share it."""
+    """How the parts came out, and the first of those that decide the verdict."""
     if not len(parts):
         return ""
-    deciding = parts[parts["result"] == verdict]
-    first = deciding.iloc[0]
-    shared = f"{len(deciding)} of {len(parts)} parts; " if len(parts) > 1 else ""
+    first = parts[parts["result"] == verdict].iloc[0]
+    counts = ", ".join(f"{n} {result}" for result, n in parts["result"].value_counts().items())
+    of_parts = f"{counts}; " if len(parts) > 1 else ""
     false = "false: " if verdict == "counterexample" else ""
-    return f"{shared}{false}{first['statement']}{numbers(first)}"
+    return f"{of_parts}{false}{first['statement']}{numbers(first)}"
 
 
 def _but(evidence: pd.DataFrame, verdict: str) -> str:
