@@ -34,7 +34,7 @@ def test_parameters_and_profiles_reach_the_runs():
     assert {r.seed for r in few} == {0, 1, *FRESH_SEEDS["table1"]} and {r.table for r in few} == {"table1"}
     assert {r.seed for r in plan.runs("04_table1_uci", "quick", {})} == {*range(20), *FRESH_SEEDS["table1"]}
     assert {r.regime for r in plan.runs("07_table2_cifar", "quick", {})} == {"quick"}
-    assert {r.regime for r in plan.runs("07_table2_cifar", "medium", {})} == {"medium", "annealed", "quick"}
+    assert {r.regime for r in plan.runs("07_table2_cifar", "medium", {})} == {"medium", "quick"}
     assert {r.regime for r in plan.runs("07_table2_cifar", "small", {})} == {"small", "quick"}
     with pytest.raises(ValueError, match="SEEDS: expected an integer of at least 1, got 0"):
         plan.runs("04_table1_uci", "quick", {"SEEDS": 0})

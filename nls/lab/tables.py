@@ -15,7 +15,7 @@ from .problems import MLPRecipe, TextRecipe
 from .runs import Recipe, Run, grouped
 from .trainer import FadingStage, LinearStage, Stage
 
-PROFILES = ("smoke", "quick", "small", "medium", "paper")
+PROFILES = ("smoke", "quick", "small", "medium", "annealed", "paper")
 NOISE_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 TABLE1_RATES = (0.8, 0.6, 0.4, 0.2, 0.0, -0.4, -0.6, -1.0, -2.0, -4.0, -8.0)
 TUNING_SEEDS = (1000, 1001, 1002)  # used nowhere else
@@ -297,8 +297,8 @@ def table2(profile: str, seeds: Iterable[int]) -> list[Run]:
     seeds = list(seeds)
     if profile in ("quick", "smoke"):
         return table2_slice(profile, slice_of(profile), seeds[0]) if seeds else []
-    if profile == "medium":
-        return medium("table2", MEDIUM_COLUMNS, seeds)
+    if profile in ("medium", "annealed"):
+        return strong("table2", profile, MEDIUM_COLUMNS, seeds)
     runs = []
     for column in TABLE2_COLUMNS:
         for seed in seeds if profile == "paper" or column in TABLE2_REPEATED else seeds[:1]:
@@ -351,8 +351,8 @@ def table5(profile: str, seeds: Iterable[int]) -> list[Run]:
     seeds = list(seeds)
     if profile in ("quick", "smoke"):
         return table5_slice(profile, slice_of(profile, "worse"), seeds[0]) if seeds else []
-    if profile == "medium":
-        return medium("table5", [(*column, rate) for column, rate in TABLE5_COLUMNS.items()], seeds)
+    if profile in ("medium", "annealed"):
+        return strong("table5", profile, [(*column, rate) for column, rate in TABLE5_COLUMNS.items()], seeds)
     runs = []
     here = profile == "paper" and not data.SOURCES["clothing1m"].missing()
     for column in (*TABLE5_COLUMNS, *([CLOTHING1M] if here else [])):
@@ -392,14 +392,16 @@ def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run
     ]
 
 
-def medium(table: str, columns: Iterable[tuple[str, str, float]], seeds: Iterable[int]) -> list[Run]:
-    """The runs of `medium`, column by column: all of it for seed 0, what the claims need for the others."""
+def strong(table: str, profile: str, columns: Iterable[tuple[str, str, float]], seeds: Iterable[int]) -> list[Run]:
+    """The runs of `medium` and `annealed`, column by column; every column with seed 0 in `medium`."""
     runs = []
     for seed in seeds:
         for column in columns:
-            base = _image_base(table, "medium", *column, seed)
-            runs += medium_column(base) if seed in MEDIUM_SEEDS.get(column, range(1)) else []
-            runs += annealed_column(base) if seed in ANNEALED_SEEDS.get(column, ()) else []
+            base = _image_base(table, profile, *column, seed)
+            if profile == "medium":
+                runs += medium_column(base) if seed in MEDIUM_SEEDS.get(column, range(1)) else []
+            else:
+                runs += annealed_column(base) if seed in ANNEALED_SEEDS.get(column, ()) else []
     return runs
 
 
@@ -431,7 +433,6 @@ def medium_column(base: Run) -> list[Run]:
 
 def annealed_column(base: Run) -> list[Run]:
     """A warm-up that ends annealed and has memorised little, and a few rates from its end."""
-    base = dataclasses.replace(base, regime="annealed", recipe=IMAGE_RECIPES["annealed"])
     last = dataclasses.replace(base, start="last")
     return [
         from_scratch(base),

@@ -124,7 +124,8 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
         row |= {"n": part.n, "ok": part.ok} | empty
         rows.append(row if part.differences is None else row | paired(part.differences, part.overlap))
     table = pd.DataFrame(rows)
-    table["p_holm"] = table.groupby("role")["p"].transform(lambda p: holm(p))
+    tests = table["p"].mask([known[claim].equal for claim in table["claim"]])  # an equality is judged by its interval
+    table["p_holm"] = tests.groupby(table["role"]).transform(lambda p: holm(p))
     table["result"] = [_result(row, known[row.claim]) for row in table.itertuples()]
     deciding = table[table["role"] == "primary"].groupby("claim")["result"]
     decided = {claim: _of_all(results) for claim, results in deciding}

@@ -23,7 +23,7 @@ class Shown:
     part: bool = False
 
 
-WHOLE = ("small", "medium", "paper")
+WHOLE = ("small", "medium", "annealed", "paper")
 PLAN = {
     "04_table1_uci": (Shown("table1", 20),),
     "05_two_dimensions": (Shown("two_dimensions", 100),),
