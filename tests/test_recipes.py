@@ -35,3 +35,14 @@ def test_a_recipe_ends_with_a_good_classifier_from_noisy_labels(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= 60
+
+
+@pytest.mark.slow
+def test_the_code_of_which_rate_runs():
+    pytest.importorskip("skorch")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "which_rate.md").read_text("utf-8"), re.DOTALL)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "\n".join(blocks)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Rate ") and len(blocks) == 2
