@@ -183,8 +183,9 @@ def _found(parts: pd.DataFrame, verdict: str) -> str:
     if not len(parts):
         return ""
     first = parts[parts["result"] == verdict].iloc[0]
-    counts = ", ".join(f"{n} {result}" for result, n in parts["result"].value_counts().items())
-    of_parts = f"{counts}; " if len(parts) > 1 else ""
+    counts = parts["result"].value_counts()
+    found = ", ".join(f"{n} {result}" for result, n in counts.items()) if len(counts) > 1 else f"all {len(parts)} parts"
+    of_parts = f"{found}; " if len(parts) > 1 else ""
     false = "false: " if verdict == "counterexample" else ""
     return f"{of_parts}{false}{first['statement']}{numbers(first)}"
 

@@ -14,6 +14,7 @@ import pandas as pd
 from .. import report
 from ..lab.records import read
 
+SHOWN = ["verdict", "claim", "source", "compared", "found", "notebook"]
 SAVED = re.compile(r'save_figure\(\s*\w+,\s*"(\w+)"')
 
 
@@ -72,7 +73,7 @@ def _parts(folder: Path, source: Path) -> dict[str, str]:
         "README": readme.read_text(encoding="utf-8") if readme.exists() else "",
         "toctree": "\n".join(["```{toctree}", *(f"{title} <{page}>" for page, title in links.values()), "```"]),
         "counts": f"{len(board)} claims: {counts}",
-        "findings": _table(board, links),
+        "findings": _table(board[SHOWN].rename(columns={"compared": "decided by"}), links),
         "figures": "\n\n".join(["```{container} gallery", *figures, "```"]),
         "ran": _table(pd.DataFrame(_ran(folder, links)), links),
         "records": _table(pd.DataFrame(_records(folder / "results")), links),
