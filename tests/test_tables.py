@@ -141,7 +141,7 @@ def test_an_epoch_meets_every_row_at_most_once():
     ("table", "profile", "seeds", "message"),
     [
         ("table9", "quick", [0], "table: got 'table9', expected one of table1"),
-        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, small, medium, paper"),
+        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, small, medium, annealed, paper"),
         ("table1", "quick", [], "seeds: got .*without any run"),
         ("table1", "quick", [-1], "seed: expected an integer of at least 0, got -1"),
         ("table1", "quick", [3, 3], r"seeds: got \[3, 3\], expected each seed once"),

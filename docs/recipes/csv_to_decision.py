@@ -28,6 +28,8 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from skorch import NeuralNetClassifier  # noqa: E402
 
+torch.set_num_threads(1)  # on more, networks this small mostly wait
+
 
 def network() -> torch.nn.Module:  # a function or a class, so that every fold starts from weights of its own
     return torch.nn.Sequential(torch.nn.Linear(X.shape[1], 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
