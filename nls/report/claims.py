@@ -4,11 +4,12 @@ The rule. A statement about formulas is an `identity`, or a `counterexample` to 
 **primary** comparison, written into `CLAIMS` together with the margin that matters. Its paired differences
 (positive: as claimed) decide:
 
-supported               Holm-adjusted p < .05 over the notebook's primaries, on the claimed side, and not shown to be
-                        smaller than the margin; of a claim of equality: the 90 % interval lies inside the margin
-smaller than matters    the 90 % interval lies inside the margin
-reversed                p < .05 on the other side; of a claim of equality: the 95 % interval lies outside the margin
-inconclusive            none of these, or a single seed
+inconclusive            a single seed, or none of the following
+smaller than matters    the 90 % interval lies inside the margin, on whichever side of zero
+supported               Holm-adjusted p < .05 over the notebook's primaries, on the claimed side; of a claim of
+                        equality: the 90 % interval lies inside the margin
+reversed                Holm-adjusted p < .05 on the other side; of a claim of equality: the 95 % interval lies
+                        outside the margin
 not tested              nothing was run in the claim's own setting
 
 Of several primary parts all must be supported; else the claim is reversed if one part is, then smaller than matters,
