@@ -314,6 +314,7 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
 
     Row n is confidently of class i if p(i|x_n) reaches its mean over the rows labelled i (Northcutt et al. 2021); T[i]
     counts the labels of the more confident half of these rows, at least 50, since the other half holds more overlap.
+    Rows as confident as the last of that half count too, so the order of the rows is of no account.
 
     Args:
         labels: (N,), the noisy labels, 0 ... K-1, at least 10 of each class.
@@ -369,9 +370,10 @@ def _count(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarra
         rows = np.flatnonzero(member == k)
         joint[k] = np.bincount(labels[rows], minlength=K)
         if len(rows) == 0:  # a class that is never predicted: its likeliest row, as in `estimate_transition`
-            rows = probs[:, k].argmax(keepdims=True)
+            rows = np.flatnonzero(probs[:, k] == probs[:, k].max())
         most = max(len(rows) // 2, min(len(rows), ANCHORS))
-        anchors[k] = np.bincount(labels[rows[np.argsort(-probs[rows, k], kind="stable")][:most]], minlength=K)
+        cut = np.sort(probs[rows, k])[-most]  # with its ties: probabilities of 1.0 have no order but that of the file
+        anchors[k] = np.bincount(labels[rows[probs[rows, k] >= cut]], minlength=K)
     return joint, anchors
 
 

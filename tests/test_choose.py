@@ -103,6 +103,24 @@ def test_symmetric_noise_is_told_from_flips_to_the_next_class(out_of_fold):
         assert ("forward_correction" in str(report)) != report.symmetric
 
 
+@pytest.mark.parametrize("order", ["random", "by label"])
+def test_the_order_of_rows_with_saturated_probabilities_is_of_no_account(order):
+    """As of a float32 softmax at a negative rate: 1.0 in most rows. The labels of all tied rows count."""
+    rng = np.random.default_rng(0)
+    clean, K = np.arange(900) % 3, 3
+    labels = corrupt(clean, symmetric(K, 0.3), 0, mode="exact")
+    probs = np.eye(K)[clean]
+    unsure = rng.random(900) < 0.1
+    probs[unsure] = 0.9 * probs[unsure] + 0.1 / K
+    rows = rng.permutation(900) if order == "random" else np.argsort(labels != clean, kind="stable")
+    report, other = noise_report(labels, probs), noise_report(labels[rows], probs[rows])
+    np.testing.assert_allclose(other.T, report.T, rtol=0, atol=1e-12)
+    found = [(r.noise_rate, *r.interval, r.uneven) for r in (report, other)]
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-12)
+    tied = [np.bincount(labels[~unsure & (clean == k)], minlength=K) for k in range(K)]
+    np.testing.assert_allclose(report.T, tied / np.sum(tied, axis=1, keepdims=True), rtol=0, atol=1e-12)
+
+
 def test_r_opt_carries_the_interval_of_the_noise_rate():
     report = noise_report(*overlapping(900, symmetric(3, 0.3), 0))
     assert report.r_opt == tuple(r_opt(e, 3) for e in (report.noise_rate, report.interval[1], report.interval[0]))
