@@ -35,7 +35,8 @@ class RateChoice:
             that is as good as the best.
         table: by rate, accuracy on noisy labels out of fold, its difference from the best mean with simultaneous
             limits, membership in the set, and the difference of clean accuracy (NaN unless the noise is symmetric).
-        noise: `noise_report` of the out-of-fold probabilities of the rate with the best mean.
+        noise: `noise_report` of the out-of-fold probabilities of the rate nearest 0, the least saturated ones: negative
+            rates drive them to 0 and 1, where they no longer tell sure rows from doubtful ones.
         pred_probs: (N, K), these probabilities.
         detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown.
         class_mean: by how much a class-mean classifier beats the rate nearest 0 on noisy labels out of fold, with
@@ -150,7 +151,7 @@ def choose_rate(
     Bengio 2003). The rates not shown worse come from the largest t of all pairs, step by step as rates drop out. The
     decision is another matter: "best_mean" takes the best mean, "one_se" the rate nearest 0 within a standard error of
     it, "nearest_zero" the rate nearest 0 in the set. In a simulation with the accuracy curves of this project's records
-    the first had the least regret.
+    the first had the least regret. What is said of the noise rests on the rate nearest 0, whichever is chosen.
 
     Args:
         estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
@@ -192,7 +193,7 @@ def choose_rate(
     best, chosen = int(mean.argmax()), _decide(rule, rates, folds, cv, level, seed)
     keep, critical, error = _not_worse(folds, cv, level, seed)
     spread = np.where(np.isfinite(error[best]), error[best], 0.0)
-    noise = noise_from(labels, probs[best], level, seed)
+    noise = noise_from(labels, probs[zero], level, seed)
 
     table = pd.DataFrame({"accuracy": mean, "difference": mean - mean[best]}, index=pd.Index(rates, name="rate"))
     table["low"], table["high"] = (table["difference"] + side * critical * spread for side in (-1, 1))
@@ -219,7 +220,7 @@ def choose_rate(
         not_worse=tuple(rate for rate, kept in zip(rates, keep, strict=True) if kept),
         table=table,
         noise=noise,
-        pred_probs=probs[best],
+        pred_probs=probs[zero],
         detectable=float(power / signal[0] if noise.symmetric else power),
         class_mean=None if means is None else _with_limits(means - folds[:, zero], cv, level),
         gain=gain,

@@ -219,6 +219,21 @@ def test_choose_rate_finds_the_best_rate_and_the_noise():
     assert str(again) == text
 
 
+class Saturated(Oracle):
+    """As a network does: the more negative its rate, the nearer its probabilities are to 0 and 1."""
+
+    def predict_proba(self, X):
+        probs = super().predict_proba(X) ** (1 - self.rate)
+        return probs / probs.sum(axis=1, keepdims=True)
+
+
+def test_the_noise_is_read_from_the_rate_nearest_0():
+    choice = choose_rate(Saturated(), *oracle_data(), [0.9, -1, -2], param="rate")
+    assert choice.rate == -2
+    assert choice.pred_probs.max() == pytest.approx(0.9333**2 / (0.9333**2 + 2 * 0.0333**2), abs=1e-3)
+    assert str(choice.noise) == str(noise_report(oracle_data()[1], choice.pred_probs))
+
+
 def test_choose_rate_says_when_labels_cannot_tell():
     choice = choose_rate(Oracle(slope=0.001), *oracle_data(90), [0.4, 0, -1], param="rate")
     assert len(choice.not_worse) == 3 and "cannot tell" in str(choice)
