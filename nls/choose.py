@@ -5,6 +5,7 @@ It needs the package's extra `choose`. Wrong arguments end in an error before an
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ class RateChoice:
         pred_probs: (N, K), these probabilities.
         detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown.
         class_mean: by how much a class-mean classifier beats the rate nearest 0 on noisy labels out of fold, with
-            limits; None where the inputs are no plain numbers.
+            limits; None where class means cannot be computed, as where the inputs are no plain numbers.
         gain: by how much rates chosen inside outer folds beat the rate nearest 0 on the noisy labels of those folds,
             with limits; None without `nested`.
         folds: (repeats * cv, len(rates)), the accuracy of each fold.
@@ -95,6 +96,11 @@ class RateChoice:
             lines.append(
                 f"Class means are {word} {named} here ({gain:+.1f} points of noisy accuracy, {low:+.1f} to "
                 f"{high:+.1f}). {hint}: it draws the network towards them."
+            )
+        else:
+            lines.append(
+                "Class means cannot be computed from these inputs, so they do not tell whether a strongly negative "
+                "rate, which draws the network towards them, may help."
             )
         if self.rate < 0:
             lines.append(
@@ -157,7 +163,8 @@ def choose_rate(
         estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
             criterion__smooth_rate=0.0, predict_nonlinearity=nn.Softmax(-1), train_split=None)`, say, or a pipeline.
             `module` is a class or a function there: a built network would start every fold from the same weights.
-        X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes.
+        X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes. NaN and
+            infinite values only where the first steps of a pipeline replace them.
         labels: (N,), noisy, 0 ... K-1, at least 10 of each class.
         rates: smooth rates below 1, at least two.
         param: the rate's name in `estimator.set_params`.
@@ -180,6 +187,7 @@ def choose_rate(
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
+    _check_finite(estimator, X, labels)
     groups = _equal_rows(X) if groups is None else np.asarray(groups)
     if groups.shape != labels.shape:
         raise ValueError(f"groups: expected shape {labels.shape}, got {groups.shape}")
@@ -298,20 +306,33 @@ def _out_of_fold(estimator: Any, setting: dict, X: Any, labels: np.ndarray, spli
 
 
 def _class_means(X: Any, labels: np.ndarray, partitions: list) -> np.ndarray | None:
-    """Accuracy of class means of standardised inputs in each fold; None where the inputs are no plain numbers."""
+    """Accuracy of class means of standardised inputs in each fold; None where they cannot be computed.
+
+    It comes after the training, so nothing in it may end in an error.
+    """
+    from sklearn.impute import SimpleImputer
     from sklearn.model_selection import cross_val_predict
     from sklearn.neighbors import NearestCentroid
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    inputs = X if hasattr(X, "toarray") else np.asarray(X)
-    if inputs.dtype.kind not in "iufb":
+    sparse = hasattr(X, "toarray")
+    try:
+        inputs = X if sparse else np.asarray(X)
+        if inputs.dtype.kind not in "iufb":
+            return None
+        inputs = inputs.astype(np.float64)
+        if not sparse:
+            inputs = inputs.reshape(len(inputs), -1)
+            inputs = np.where(np.isfinite(inputs), inputs, np.nan)
+            known = np.isfinite(inputs).sum(axis=0) > 0
+            inputs = inputs[:, known][:, np.nanstd(inputs[:, known], axis=0) > 0]
+        imputer = SimpleImputer(keep_empty_features=True)
+        model = make_pipeline(imputer, StandardScaler(with_mean=not sparse), NearestCentroid())
+        with warnings.catch_warnings(action="ignore"):  # features that are constant within classes
+            right = [[cross_val_predict(model, inputs, labels, cv=splits) == labels] for splits in partitions]
+    except Exception:
         return None
-    if not hasattr(X, "toarray"):
-        inputs = inputs.reshape(len(inputs), -1).astype(np.float64)
-        inputs = inputs[:, inputs.std(axis=0) > 0]
-    model = make_pipeline(StandardScaler(with_mean=not hasattr(X, "toarray")), NearestCentroid())
-    right = [[cross_val_predict(model, inputs, labels, cv=splits) == labels] for splits in partitions]
     return _fold_means(np.array(right), partitions)[:, 0]
 
 
@@ -411,3 +432,35 @@ def _rates(rates: Sequence[float]) -> list[float]:
     if bad.size:
         raise ValueError(f"rates: expected finite rates below 1, got {bad[0]}")
     return [float(rate) for rate in array]
+
+
+def _check_finite(estimator: Any, X: Any, labels: np.ndarray) -> None:
+    """Refuse NaN and infinite values in X, or in what the first steps of a pipeline make of them."""
+    name, bad = "X", _not_finite(X)
+    if bad is not None and len(getattr(estimator, "steps", ())) > 1:
+        from sklearn.base import clone
+
+        name = "X after the first steps of the pipeline"
+        bad = _not_finite(clone(estimator[:-1]).fit_transform(X, labels))
+    if bad is not None:
+        raise ValueError(f"{name}: expected finite values, got NaN or an infinite one, first in row {bad}")
+
+
+def _not_finite(X: Any) -> int | None:
+    """The first row with a value that is missing or infinite."""
+    import pandas as pd
+
+    if hasattr(X, "tocoo"):
+        X = X.tocoo()
+        rows = X.row[~np.isfinite(X.data)]
+        return int(rows.min()) if rows.size else None
+    array = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+    array = array.reshape(len(array), -1)
+    if array.dtype.kind == "O":
+        frame = pd.DataFrame(array)
+        bad = (frame.isna() | frame.isin([np.inf, -np.inf])).to_numpy()
+    elif array.dtype.kind == "f":
+        bad = ~np.isfinite(array)
+    else:
+        return None
+    return int(bad.any(axis=1).argmax()) if bad.any() else None

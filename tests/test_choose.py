@@ -1,5 +1,6 @@
 """The advice on noisy labels: coverage in simulations, estimates of T, the decision, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, make_moons
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -18,7 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from nls import GLSLoss, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
-from nls.choose import RULES, _decide, _not_worse
+from nls.choose import RULES, _class_means, _decide, _not_worse
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -247,6 +250,37 @@ def test_choose_rate_withholds_the_theory_where_noise_is_not_symmetric():
     assert "forward_correction" in str(choice) and "points of noisy accuracy would" in str(choice)
 
 
+def with_a_hole(X, value=np.nan, row=7):
+    X = X.copy()
+    X[[row, row + 20], -1] = value
+    return X
+
+
+def test_holes_that_a_pipeline_fills_cost_no_training():
+    X, labels = oracle_data(90)
+    pipe = make_pipeline(SimpleImputer(keep_empty_features=True), Oracle())
+    choice = choose_rate(pipe, with_a_hole(X), labels, [0, -2], param="oracle__rate")
+    assert choice.class_mean is not None
+    empty = np.column_stack([X, np.full(90, np.nan)])
+    choice = choose_rate(pipe, pd.DataFrame(empty), labels, [0, -2], param="oracle__rate")
+    assert np.isfinite(choice.class_mean).all()
+
+
+@pytest.mark.parametrize("form", [np.asarray, csr_array], ids=["dense", "sparse"])
+def test_class_means_of_features_that_are_constant_within_classes(form):
+    X, labels = np.eye(3)[np.arange(90) % 3], np.arange(90) % 3
+    splits = list(StratifiedKFold(3).split(X, labels))
+    assert _class_means(form(X), labels, [splits]).tolist() == [1, 1, 1]
+
+
+def test_class_means_that_cannot_be_computed_are_none_and_said_to_be():
+    X, labels = oracle_data(90)
+    for other in (np.ones((90, 2)), np.full((90, 2), "a")):
+        assert _class_means(other, labels, [list(StratifiedKFold(3).split(X, labels))]) is None
+    text = str(replace(choose_rate(Oracle(), X, labels, [0, -2], param="rate"), class_mean=None))
+    assert "Class means cannot be computed" in text and "do not tell whether" in text
+
+
 def test_the_plot_shows_every_rate_and_rises_to_the_right():
     choice = choose_rate(Oracle(), *oracle_data(), [-2, 0, 0.5], param="rate")
     ax = choice.plot()
@@ -321,6 +355,23 @@ BAD = {
         lambda: choose_rate(Never(), X[:50], Y, param="rate"),
         ValueError,
         "X: expected an array or a data frame of 60",
+    ),
+    "NaN": (lambda: choose_rate(Never(), with_a_hole(X), Y, param="rate"), ValueError, "X: .* first in row 7$"),
+    "infinite": (lambda: choose_rate(Never(), with_a_hole(X, -np.inf), Y, param="rate"), ValueError, "X: .* in row 7$"),
+    "sparse NaN": (
+        lambda: choose_rate(Never(), csr_array(with_a_hole(X)), Y, param="rate"),
+        ValueError,
+        "X: .* first in row 7$",
+    ),
+    "None in a frame": (
+        lambda: choose_rate(Never(), pd.DataFrame(with_a_hole(X.astype(object), None)), Y, param="rate"),
+        ValueError,
+        "X: .* first in row 7$",
+    ),
+    "NaN after a pipeline": (
+        lambda: choose_rate(make_pipeline(StandardScaler(), Never()), with_a_hole(X), Y, param="never__rate"),
+        ValueError,
+        "X after the first steps of the pipeline: .* first in row 7$",
     ),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
     "param": (lambda: choose_rate(Never(), X, Y, param="alpha"), ValueError, "param: expected a parameter"),
