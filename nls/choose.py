@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import check_every_class, check_integer, check_rate, check_seed
-from .noise import NoiseReport, noise_from
+from .checks import check_every_class, check_integer, check_seed
+from .noise import NoiseReport, check_level, noise_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +35,14 @@ class RateChoice:
         not_worse: the rates that are not shown worse than another one. With probability `level` it holds every rate
             that is as good as the best.
         table: by rate, accuracy on noisy labels out of fold, its difference from the best mean with simultaneous
-            limits, membership in the set, and the difference of clean accuracy (NaN unless the noise is symmetric).
-        noise: `noise_report` of the out-of-fold probabilities of the rate nearest 0, the least saturated ones: negative
-            rates drive them to 0 and 1, where they no longer tell sure rows from doubtful ones.
-        pred_probs: (N, K), these probabilities.
-        detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown.
+            limits, membership in the set, the difference of clean accuracy (NaN unless the noise is symmetric), and
+            the number of folds in which training diverged: probabilities that are NaN count as wrong predictions.
+        noise: `noise_report` of the out-of-fold probabilities of the rate nearest 0 (of those that gave each row some),
+            the least saturated ones: negative rates drive them to 0 and 1, where they no longer tell sure rows from
+            doubtful ones.
+        pred_probs: (N, K), these probabilities, means over the repetitions that did not diverge.
+        detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown;
+            NaN where every rate predicts as the best does.
         class_mean: by how much a class-mean classifier beats the rate nearest 0 on noisy labels out of fold, with
             limits; None where class means cannot be computed, as where the inputs are no plain numbers.
         gain: by how much rates chosen inside outer folds beat the rate nearest 0 on the noisy labels of those folds,
@@ -77,11 +80,21 @@ class RateChoice:
             lines.append(
                 f"Not shown worse than any other ({self.level:.0%}, all together): {shown}; {named} {verdict}."
             )
+        for rate, count in self.table["diverged"][self.table["diverged"] > 0].items():
+            lines.append(
+                f"Training diverged at rate {rate:g} in {count} of {len(self.folds)} folds: what it gave as NaN there "
+                "counts as wrong."
+            )
         kind = "clean" if self.noise.symmetric else "noisy"
-        lines.append(
-            f"A difference of {100 * self.detectable:.1f} points of {kind} accuracy would have been shown four times "
-            "out of five; smaller ones may be there unseen."
-        )
+        if math.isnan(self.detectable):
+            lines.append(
+                "The difference that could be shown is undefined: all rates are right equally often in each fold."
+            )
+        else:
+            lines.append(
+                f"A difference of {100 * self.detectable:.1f} points of {kind} accuracy would have been shown four "
+                "times out of five; smaller ones may be there unseen."
+            )
         if self.gain:
             gain, low, high = (100 * g for g in self.gain)
             lines.append(
@@ -92,10 +105,16 @@ class RateChoice:
         if self.class_mean:
             gain, low, high = (100 * g for g in self.class_mean)
             word = "better than" if low > 0 else "worse than" if high < 0 else "as good, as far as can be told, as"
-            hint = "Expect no gain from a strongly negative rate" if high < 0 else "A strongly negative rate may help"
+            hint = (
+                "A strongly negative rate may help: it draws the network towards them."
+                if low > 0
+                else "Expect no gain from a strongly negative rate: it draws the network towards them."
+                if high < 0
+                else "This does not tell whether a strongly negative rate, which draws the network towards them, helps."
+            )
             lines.append(
                 f"Class means are {word} {named} here ({gain:+.1f} points of noisy accuracy, {low:+.1f} to "
-                f"{high:+.1f}). {hint}: it draws the network towards them."
+                f"{high:+.1f}). {hint}"
             )
         else:
             lines.append(
@@ -172,14 +191,14 @@ def choose_rate(
         rule: "best_mean", "one_se" or "nearest_zero".
         groups: (N,), rows of one group stay in one fold; equal rows of X, if not given.
         nested: also judge the choice on outer folds, at the cost of len(rates) * cv * cv * repeats trainings more.
-        level: of all intervals and of the set.
+        level: of all intervals and of the set, above 0 and below 1.
         seed: of folds, initialisations and draws.
         n_jobs: rates trained side by side, as in scikit-learn.
     """
     import pandas as pd
     from scipy.stats import t
 
-    rates, level, seed = _rates(rates), check_rate("level", level), check_seed(seed)
+    rates, level, seed = _rates(rates), check_level(level), check_seed(seed)
     cv, repeats = check_integer("cv", cv, 2), check_integer("repeats", repeats, 3)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
@@ -195,13 +214,21 @@ def choose_rate(
         _try_out(estimator, param, rates, X, int(labels.max()) + 1)
 
     settings = estimator, param, rates, cv, repeats, seed, n_jobs
-    partitions, correct, probs = _cross_validate(X, labels, groups, settings)
+    partitions, correct, lost, probs = _cross_validate(X, labels, groups, settings)
     folds = _fold_means(correct, partitions)
     mean, zero = folds.mean(axis=0), rates.index(_nearest_zero(rates))
     best, chosen = int(mean.argmax()), _decide(rule, rates, folds, cv, level, seed)
     keep, critical, error = _not_worse(folds, cv, level, seed)
     spread = np.where(np.isfinite(error[best]), error[best], 0.0)
-    noise = noise_from(labels, probs[zero], level, seed)
+    diverged = (_fold_means(lost, partitions) > 0).sum(axis=0)
+    whole = [not np.isnan(p).any() for p in probs]
+    if not any(whole):
+        raise ValueError(
+            f"estimator: training diverged at every rate (NaN in {', '.join(map(str, diverged))} of {len(folds)} folds "
+            f"at {', '.join(f'{rate:g}' for rate in rates)}); a smaller learning rate may help"
+        )
+    sound = rates.index(_nearest_zero(np.array(rates)[whole]))
+    noise = noise_from(labels, probs[sound], level, seed)
 
     table = pd.DataFrame({"accuracy": mean, "difference": mean - mean[best]}, index=pd.Index(rates, name="rate"))
     table["low"], table["high"] = (table["difference"] + side * critical * spread for side in (-1, 1))
@@ -210,13 +237,15 @@ def choose_rate(
     table["clean_difference"] = table["difference"] / signal[0]
     table["clean_low"] = np.min([table["low"] / s for s in signal], axis=0)  # over the noise rate's interval
     table["clean_high"] = np.max([table["high"] / s for s in signal], axis=0)
-    power = (critical + t.ppf(0.8, len(folds) - 1)) * np.median(np.delete(spread, best))
+    table["diverged"] = diverged
+    other = spread[spread > 0]  # 0 for rates that predict as the best does
+    power = (critical + t.ppf(0.8, len(folds) - 1)) * np.median(other) if other.size else math.nan
 
     gain = None
     if nested:  # the predictions of a rate for an outer fold are those of the first repetition
         gains = []
         for train, test in partitions[0]:
-            inner, right, _ = _cross_validate(_rows(X, train), labels[train], groups[train], settings)
+            inner, right, *_ = _cross_validate(_rows(X, train), labels[train], groups[train], settings)
             picked = _decide(rule, rates, _fold_means(right, inner), cv, level, seed)
             gains.append(correct[0, picked, test].mean() - correct[0, zero, test].mean())
         gain = _with_limits(np.array(gains), cv, level)
@@ -228,7 +257,7 @@ def choose_rate(
         not_worse=tuple(rate for rate, kept in zip(rates, keep, strict=True) if kept),
         table=table,
         noise=noise,
-        pred_probs=probs[zero],
+        pred_probs=probs[sound],
         detectable=float(power / signal[0] if noise.symmetric else power),
         class_mean=None if means is None else _with_limits(means - folds[:, zero], cv, level),
         gain=gain,
@@ -266,16 +295,20 @@ def _check_probs(probs: np.ndarray, K: int) -> np.ndarray:
     probs = np.asarray(probs, dtype=np.float64)
     if probs.shape[1:] != (K,):
         raise ValueError(f"estimator: expected probabilities of {K} classes, got shape {probs.shape}")
-    if not (np.abs(probs.sum(axis=1) - 1) < 1e-2).all() or probs.min() < -1e-9:
+    lost = ~np.isfinite(probs).all(axis=1)  # training diverged
+    bad = ~lost & ((np.abs(probs.sum(axis=1) - 1) >= 1e-2) | (probs < -1e-9).any(axis=1))
+    if bad.any():
         raise ValueError(
-            f"estimator: expected predict_proba to give probabilities, got {np.round(probs[0], 3).tolist()} in a row; "
-            "skorch's networks give logits unless built with predict_nonlinearity=torch.nn.Softmax(-1)"
+            f"estimator: expected predict_proba to give probabilities, got {np.round(probs[bad][0], 3).tolist()} in a "
+            "row; skorch's networks give logits unless built with predict_nonlinearity=torch.nn.Softmax(-1)"
         )
-    return probs
+    return np.where(lost[:, None], np.nan, probs)
 
 
-def _cross_validate(X: Any, labels: np.ndarray, groups: np.ndarray, settings: tuple) -> tuple[list, np.ndarray, list]:
-    """The splits of each repetition, who is right out of fold (repeats, rates, N), and mean probabilities by rate."""
+def _cross_validate(
+    X: Any, labels: np.ndarray, groups: np.ndarray, settings: tuple
+) -> tuple[list, np.ndarray, np.ndarray, list]:
+    """The splits of each repetition, who is right and who is NaN (repeats, rates, N), mean probabilities by rate."""
     from joblib import Parallel, delayed
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -288,8 +321,10 @@ def _cross_validate(X: Any, labels: np.ndarray, groups: np.ndarray, settings: tu
     ]
     jobs = [(splits, rate, seed + i) for i, splits in enumerate(partitions) for rate in rates]
     probs = Parallel(n_jobs)(delayed(_out_of_fold)(estimator, {param: r}, X, labels, f, s) for f, r, s in jobs)
-    correct = np.array([p.argmax(axis=1) == labels for p in probs]).reshape(repeats, len(rates), -1)
-    return partitions, correct, [np.mean(probs[i :: len(rates)], axis=0) for i in range(len(rates))]
+    lost = np.isnan(probs).any(axis=2).reshape(repeats, len(rates), -1)
+    correct = np.array([p.argmax(axis=1) == labels for p in probs]).reshape(lost.shape) & ~lost
+    means = [np.ma.masked_invalid(probs[i :: len(rates)]).mean(axis=0).filled(np.nan) for i in range(len(rates))]
+    return partitions, correct, lost, means
 
 
 def _out_of_fold(estimator: Any, setting: dict, X: Any, labels: np.ndarray, splits: list, seed: int) -> np.ndarray:

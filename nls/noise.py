@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import as_numpy, check_every_class, check_integer, check_labels, check_rate, check_rows, check_seed
+from .checks import (
+    as_numpy,
+    check_every_class,
+    check_integer,
+    check_labels,
+    check_number,
+    check_rate,
+    check_rows,
+    check_seed,
+)
 from .theory import r_opt
 
 # CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
@@ -319,7 +328,7 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
     Args:
         labels: (N,), the noisy labels, 0 ... K-1, at least 10 of each class.
         pred_probs: (N, K), P(noisy label = k | x_n), out of sample (out of fold).
-        level: of the interval.
+        level: of the interval, above 0 and below 1.
         seed: of the draws behind the interval and the test of symmetry.
 
     Raises:
@@ -328,7 +337,7 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
     """
     probs = check_rows("pred_probs", pred_probs, tolerance=1e-2)
     K = probs.shape[1]
-    labels, level, seed = check_every_class(labels, K), check_rate("level", level), check_seed(seed)
+    labels, level, seed = check_every_class(labels, K), check_level(level), check_seed(seed)
     if len(labels) != len(probs):
         raise ValueError(f"pred_probs: expected {len(labels)} rows, one a label, got {len(probs)}")
     expected = len(probs) - probs.max(axis=1).sum()
@@ -338,6 +347,11 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
             f"{expected:.0f} disagreements, as a model does on the rows it was trained on"
         )
     return noise_from(labels, probs, level, seed)
+
+
+def check_level(level: float) -> float:
+    """`level` as a float; ValueError unless it lies strictly between 0 and 1."""
+    return float(check_number("level", level, "a number in (0, 1)", math.nextafter(0, 1), math.nextafter(1, 0)))
 
 
 def noise_from(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -> NoiseReport:

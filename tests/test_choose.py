@@ -250,6 +250,59 @@ def test_choose_rate_withholds_the_theory_where_noise_is_not_symmetric():
     assert "forward_correction" in str(choice) and "points of noisy accuracy would" in str(choice)
 
 
+def test_the_difference_that_could_be_shown_is_undefined_between_rates_that_predict_the_same():
+    choice = choose_rate(Oracle(slope=0.0), *oracle_data(90), [0, -1], param="rate")
+    assert np.isnan(choice.detectable) and "could be shown is undefined" in str(choice)
+    assert "would have been shown" not in str(choice) and "nan" not in str(choice)
+    twice = choose_rate(Oracle(), *oracle_data(), [-1, -3, 0], param="rate")  # -1 and -3 predict the same
+    assert twice.detectable > 0.001
+
+
+def test_class_means_speak_for_a_negative_rate_only_where_they_are_shown_better():
+    choice = choose_rate(Oracle(), *oracle_data(90), [0, -2], param="rate")
+    for limits, said in (
+        ((0.05, 0.01, 0.09), "A strongly negative rate may help"),
+        ((0.05, -0.01, 0.11), "This does not tell whether a strongly negative rate"),
+        ((-0.05, -0.09, -0.01), "Expect no gain from a strongly negative rate"),
+    ):
+        text = str(replace(choice, class_mean=limits))
+        assert said in text and ("may help: " in text) == (limits[1] > 0)
+
+
+class Diverging(Oracle):
+    """Gives NaN at its `broken` rates with the seeds below `until`."""
+
+    def __init__(self, rate=0.0, slope=0.1, random_state=None, broken=(), until=9):
+        super().__init__(rate, slope, random_state)
+        self.broken, self.until = broken, until
+
+    def predict_proba(self, X):
+        probs = super().predict_proba(X)
+        return probs * np.nan if self.rate in self.broken and self.random_state < self.until else probs
+
+
+def test_a_rate_at_which_training_diverges_loses_and_is_reported():
+    X, labels = oracle_data()
+    choice = choose_rate(Diverging(broken=[-2, 0]), X, labels, [0, -1, -2], param="rate", cv=2, nested=True)
+    assert choice.rate == -1 and choice.table["diverged"].tolist() == [6, 0, 6]
+    assert choice.table["accuracy"][[0, -2]].tolist() == [0, 0]
+    assert "diverged at rate -2 in 6 of 6 folds" in str(choice) and "at rate -1 in" not in str(choice)
+    assert np.isfinite(choice.pred_probs).all() and abs(choice.noise.noise_rate - 0.2) < 0.06
+
+
+def test_repetitions_that_did_not_diverge_are_enough():
+    X, labels = oracle_data()
+    choice = choose_rate(Diverging(broken=[-2, 0], until=1), X, labels, [0, -2], param="rate", cv=2)
+    assert (choice.folds[:2] == 0).all() and (choice.folds[2:] > 0.5).all()
+    assert choice.table["diverged"].tolist() == [2, 2] and "diverged at rate 0 in 2 of 6 folds" in str(choice)
+    np.testing.assert_allclose(choice.pred_probs.sum(axis=1), 1)
+
+
+def test_training_that_diverges_at_every_rate_is_said_to():
+    with pytest.raises(ValueError, match=r"diverged at every rate \(NaN in 6, 6 of 6 folds at 0, -2\)"):
+        choose_rate(Diverging(broken=[-2, 0]), *oracle_data(90), [0, -2], param="rate", cv=2)
+
+
 def with_a_hole(X, value=np.nan, row=7):
     X = X.copy()
     X[[row, row + 20], -1] = value
@@ -334,6 +387,8 @@ BAD = {
         "pred_probs: expected out-of-sample",
     ),
     "level": (lambda: noise_report(Y, P, level=95), ValueError, "level: expected a number in"),
+    "level 0": (lambda: noise_report(Y, P, level=0), ValueError, r"level: expected a number in \(0, 1\)"),
+    "level 1": (lambda: choose_rate(Never(), X, Y, param="rate", level=1.0), ValueError, "level: expected a number in"),
     "few rows": (
         lambda: choose_rate(Never(), X[:27], Y[:27], param="rate"),
         ValueError,
