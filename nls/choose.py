@@ -42,7 +42,7 @@ class RateChoice:
             doubtful ones.
         pred_probs: (N, K), these probabilities, means over the repetitions that did not diverge.
         detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown;
-            NaN where every rate predicts as the best does.
+            NaN where no difference from the best varies over folds.
         class_mean: by how much a class-mean classifier beats the rate nearest 0 on noisy labels out of fold, with
             limits; None where class means cannot be computed, as where the inputs are no plain numbers.
         gain: by how much rates chosen inside outer folds beat the rate nearest 0 on the noisy labels of those folds,
@@ -88,7 +88,7 @@ class RateChoice:
         kind = "clean" if self.noise.symmetric else "noisy"
         if math.isnan(self.detectable):
             lines.append(
-                "The difference that could be shown is undefined: all rates are right equally often in each fold."
+                "The difference that could be shown is undefined: no rate's distance from the best varies over folds."
             )
         else:
             lines.append(
@@ -238,7 +238,7 @@ def choose_rate(
     table["clean_low"] = np.min([table["low"] / s for s in signal], axis=0)  # over the noise rate's interval
     table["clean_high"] = np.max([table["high"] / s for s in signal], axis=0)
     table["diverged"] = diverged
-    other = spread[spread > 0]  # 0 for rates that predict as the best does
+    other = spread[spread > 0]  # 0 for rates whose difference from the best never varies
     power = (critical + t.ppf(0.8, len(folds) - 1)) * np.median(other) if other.size else math.nan
 
     gain = None
