@@ -5,6 +5,7 @@ It needs the package's extra `choose`. Wrong arguments end in an error before an
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import check_every_class, check_integer, check_rate, check_seed
-from .noise import NoiseReport, noise_from
+from .checks import check_every_class, check_integer, check_seed
+from .noise import NoiseReport, check_level, noise_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +35,16 @@ class RateChoice:
         not_worse: the rates that are not shown worse than another one. With probability `level` it holds every rate
             that is as good as the best.
         table: by rate, accuracy on noisy labels out of fold, its difference from the best mean with simultaneous
-            limits, membership in the set, and the difference of clean accuracy (NaN unless the noise is symmetric).
-        noise: `noise_report` of the out-of-fold probabilities of the rate with the best mean.
-        pred_probs: (N, K), these probabilities.
-        detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown.
+            limits, membership in the set, the difference of clean accuracy (NaN unless the noise is symmetric), and
+            the number of folds in which training diverged: probabilities that are NaN count as wrong predictions.
+        noise: `noise_report` of the out-of-fold probabilities of the rate nearest 0 (of those that gave each row some),
+            the least saturated ones: negative rates drive them to 0 and 1, where they no longer tell sure rows from
+            doubtful ones.
+        pred_probs: (N, K), these probabilities, means over the repetitions that did not diverge.
+        detectable: the difference of clean accuracy (noisy, unless symmetric) that had a chance of 80 % to be shown;
+            NaN where no difference from the best varies over folds.
         class_mean: by how much a class-mean classifier beats the rate nearest 0 on noisy labels out of fold, with
-            limits; None where the inputs are no plain numbers.
+            limits; None where class means cannot be computed, as where the inputs are no plain numbers.
         gain: by how much rates chosen inside outer folds beat the rate nearest 0 on the noisy labels of those folds,
             with limits; None without `nested`.
         folds: (repeats * cv, len(rates)), the accuracy of each fold.
@@ -75,11 +80,21 @@ class RateChoice:
             lines.append(
                 f"Not shown worse than any other ({self.level:.0%}, all together): {shown}; {named} {verdict}."
             )
+        for rate, count in self.table["diverged"][self.table["diverged"] > 0].items():
+            lines.append(
+                f"Training diverged at rate {rate:g} in {count} of {len(self.folds)} folds: what it gave as NaN there "
+                "counts as wrong."
+            )
         kind = "clean" if self.noise.symmetric else "noisy"
-        lines.append(
-            f"A difference of {100 * self.detectable:.1f} points of {kind} accuracy would have been shown four times "
-            "out of five; smaller ones may be there unseen."
-        )
+        if math.isnan(self.detectable):
+            lines.append(
+                "The difference that could be shown is undefined: no rate's distance from the best varies over folds."
+            )
+        else:
+            lines.append(
+                f"A difference of {100 * self.detectable:.1f} points of {kind} accuracy would have been shown four "
+                "times out of five; smaller ones may be there unseen."
+            )
         if self.gain:
             gain, low, high = (100 * g for g in self.gain)
             lines.append(
@@ -90,10 +105,21 @@ class RateChoice:
         if self.class_mean:
             gain, low, high = (100 * g for g in self.class_mean)
             word = "better than" if low > 0 else "worse than" if high < 0 else "as good, as far as can be told, as"
-            hint = "Expect no gain from a strongly negative rate" if high < 0 else "A strongly negative rate may help"
+            hint = (
+                "A strongly negative rate may help: it draws the network towards them."
+                if low > 0
+                else "Expect no gain from a strongly negative rate: it draws the network towards them."
+                if high < 0
+                else "This does not tell whether a strongly negative rate, which draws the network towards them, helps."
+            )
             lines.append(
                 f"Class means are {word} {named} here ({gain:+.1f} points of noisy accuracy, {low:+.1f} to "
-                f"{high:+.1f}). {hint}: it draws the network towards them."
+                f"{high:+.1f}). {hint}"
+            )
+        else:
+            lines.append(
+                "Class means cannot be computed from these inputs, so they do not tell whether a strongly negative "
+                "rate, which draws the network towards them, may help."
             )
         if self.rate < 0:
             lines.append(
@@ -150,13 +176,14 @@ def choose_rate(
     Bengio 2003). The rates not shown worse come from the largest t of all pairs, step by step as rates drop out. The
     decision is another matter: "best_mean" takes the best mean, "one_se" the rate nearest 0 within a standard error of
     it, "nearest_zero" the rate nearest 0 in the set. In a simulation with the accuracy curves of this project's records
-    the first had the least regret.
+    the first had the least regret. What is said of the noise rests on the rate nearest 0, whichever is chosen.
 
     Args:
         estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
             criterion__smooth_rate=0.0, predict_nonlinearity=nn.Softmax(-1), train_split=None)`, say, or a pipeline.
             `module` is a class or a function there: a built network would start every fold from the same weights.
-        X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes.
+        X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes. NaN and
+            infinite values only where the first steps of a pipeline replace them.
         labels: (N,), noisy, 0 ... K-1, at least 10 of each class.
         rates: smooth rates below 1, at least two.
         param: the rate's name in `estimator.set_params`.
@@ -164,14 +191,14 @@ def choose_rate(
         rule: "best_mean", "one_se" or "nearest_zero".
         groups: (N,), rows of one group stay in one fold; equal rows of X, if not given.
         nested: also judge the choice on outer folds, at the cost of len(rates) * cv * cv * repeats trainings more.
-        level: of all intervals and of the set.
+        level: of all intervals and of the set, above 0 and below 1.
         seed: of folds, initialisations and draws.
         n_jobs: rates trained side by side, as in scikit-learn.
     """
     import pandas as pd
     from scipy.stats import t
 
-    rates, level, seed = _rates(rates), check_rate("level", level), check_seed(seed)
+    rates, level, seed = _rates(rates), check_level(level), check_seed(seed)
     cv, repeats = check_integer("cv", cv, 2), check_integer("repeats", repeats, 3)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
@@ -179,6 +206,7 @@ def choose_rate(
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
+    _check_finite(estimator, X, labels)
     groups = _equal_rows(X) if groups is None else np.asarray(groups)
     if groups.shape != labels.shape:
         raise ValueError(f"groups: expected shape {labels.shape}, got {groups.shape}")
@@ -186,13 +214,21 @@ def choose_rate(
         _try_out(estimator, param, rates, X, int(labels.max()) + 1)
 
     settings = estimator, param, rates, cv, repeats, seed, n_jobs
-    partitions, correct, probs = _cross_validate(X, labels, groups, settings)
+    partitions, correct, lost, probs = _cross_validate(X, labels, groups, settings)
     folds = _fold_means(correct, partitions)
     mean, zero = folds.mean(axis=0), rates.index(_nearest_zero(rates))
     best, chosen = int(mean.argmax()), _decide(rule, rates, folds, cv, level, seed)
     keep, critical, error = _not_worse(folds, cv, level, seed)
     spread = np.where(np.isfinite(error[best]), error[best], 0.0)
-    noise = noise_from(labels, probs[best], level, seed)
+    diverged = (_fold_means(lost, partitions) > 0).sum(axis=0)
+    whole = [not np.isnan(p).any() for p in probs]
+    if not any(whole):
+        raise ValueError(
+            f"estimator: training diverged at every rate (NaN in {', '.join(map(str, diverged))} of {len(folds)} folds "
+            f"at {', '.join(f'{rate:g}' for rate in rates)}); a smaller learning rate may help"
+        )
+    sound = rates.index(_nearest_zero(np.array(rates)[whole]))
+    noise = noise_from(labels, probs[sound], level, seed)
 
     table = pd.DataFrame({"accuracy": mean, "difference": mean - mean[best]}, index=pd.Index(rates, name="rate"))
     table["low"], table["high"] = (table["difference"] + side * critical * spread for side in (-1, 1))
@@ -201,13 +237,15 @@ def choose_rate(
     table["clean_difference"] = table["difference"] / signal[0]
     table["clean_low"] = np.min([table["low"] / s for s in signal], axis=0)  # over the noise rate's interval
     table["clean_high"] = np.max([table["high"] / s for s in signal], axis=0)
-    power = (critical + t.ppf(0.8, len(folds) - 1)) * np.median(np.delete(spread, best))
+    table["diverged"] = diverged
+    other = spread[spread > 0]  # 0 for rates whose difference from the best never varies
+    power = (critical + t.ppf(0.8, len(folds) - 1)) * np.median(other) if other.size else math.nan
 
     gain = None
     if nested:  # the predictions of a rate for an outer fold are those of the first repetition
         gains = []
         for train, test in partitions[0]:
-            inner, right, _ = _cross_validate(_rows(X, train), labels[train], groups[train], settings)
+            inner, right, *_ = _cross_validate(_rows(X, train), labels[train], groups[train], settings)
             picked = _decide(rule, rates, _fold_means(right, inner), cv, level, seed)
             gains.append(correct[0, picked, test].mean() - correct[0, zero, test].mean())
         gain = _with_limits(np.array(gains), cv, level)
@@ -219,7 +257,7 @@ def choose_rate(
         not_worse=tuple(rate for rate, kept in zip(rates, keep, strict=True) if kept),
         table=table,
         noise=noise,
-        pred_probs=probs[best],
+        pred_probs=probs[sound],
         detectable=float(power / signal[0] if noise.symmetric else power),
         class_mean=None if means is None else _with_limits(means - folds[:, zero], cv, level),
         gain=gain,
@@ -257,16 +295,20 @@ def _check_probs(probs: np.ndarray, K: int) -> np.ndarray:
     probs = np.asarray(probs, dtype=np.float64)
     if probs.shape[1:] != (K,):
         raise ValueError(f"estimator: expected probabilities of {K} classes, got shape {probs.shape}")
-    if not (np.abs(probs.sum(axis=1) - 1) < 1e-2).all() or probs.min() < -1e-9:
+    lost = ~np.isfinite(probs).all(axis=1)  # training diverged
+    bad = ~lost & ((np.abs(probs.sum(axis=1) - 1) >= 1e-2) | (probs < -1e-9).any(axis=1))
+    if bad.any():
         raise ValueError(
-            f"estimator: expected predict_proba to give probabilities, got {np.round(probs[0], 3).tolist()} in a row; "
-            "skorch's networks give logits unless built with predict_nonlinearity=torch.nn.Softmax(-1)"
+            f"estimator: expected predict_proba to give probabilities, got {np.round(probs[bad][0], 3).tolist()} in a "
+            "row; skorch's networks give logits unless built with predict_nonlinearity=torch.nn.Softmax(-1)"
         )
-    return probs
+    return np.where(lost[:, None], np.nan, probs)
 
 
-def _cross_validate(X: Any, labels: np.ndarray, groups: np.ndarray, settings: tuple) -> tuple[list, np.ndarray, list]:
-    """The splits of each repetition, who is right out of fold (repeats, rates, N), and mean probabilities by rate."""
+def _cross_validate(
+    X: Any, labels: np.ndarray, groups: np.ndarray, settings: tuple
+) -> tuple[list, np.ndarray, np.ndarray, list]:
+    """The splits of each repetition, who is right and who is NaN (repeats, rates, N), mean probabilities by rate."""
     from joblib import Parallel, delayed
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -279,8 +321,10 @@ def _cross_validate(X: Any, labels: np.ndarray, groups: np.ndarray, settings: tu
     ]
     jobs = [(splits, rate, seed + i) for i, splits in enumerate(partitions) for rate in rates]
     probs = Parallel(n_jobs)(delayed(_out_of_fold)(estimator, {param: r}, X, labels, f, s) for f, r, s in jobs)
-    correct = np.array([p.argmax(axis=1) == labels for p in probs]).reshape(repeats, len(rates), -1)
-    return partitions, correct, [np.mean(probs[i :: len(rates)], axis=0) for i in range(len(rates))]
+    lost = np.isnan(probs).any(axis=2).reshape(repeats, len(rates), -1)
+    correct = np.array([p.argmax(axis=1) == labels for p in probs]).reshape(lost.shape) & ~lost
+    means = [np.ma.masked_invalid(probs[i :: len(rates)]).mean(axis=0).filled(np.nan) for i in range(len(rates))]
+    return partitions, correct, lost, means
 
 
 def _out_of_fold(estimator: Any, setting: dict, X: Any, labels: np.ndarray, splits: list, seed: int) -> np.ndarray:
@@ -297,20 +341,33 @@ def _out_of_fold(estimator: Any, setting: dict, X: Any, labels: np.ndarray, spli
 
 
 def _class_means(X: Any, labels: np.ndarray, partitions: list) -> np.ndarray | None:
-    """Accuracy of class means of standardised inputs in each fold; None where the inputs are no plain numbers."""
+    """Accuracy of class means of standardised inputs in each fold; None where they cannot be computed.
+
+    It comes after the training, so nothing in it may end in an error.
+    """
+    from sklearn.impute import SimpleImputer
     from sklearn.model_selection import cross_val_predict
     from sklearn.neighbors import NearestCentroid
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    inputs = X if hasattr(X, "toarray") else np.asarray(X)
-    if inputs.dtype.kind not in "iufb":
+    sparse = hasattr(X, "toarray")
+    try:
+        inputs = X if sparse else np.asarray(X)
+        if inputs.dtype.kind not in "iufb":
+            return None
+        inputs = inputs.astype(np.float64)
+        if not sparse:
+            inputs = inputs.reshape(len(inputs), -1)
+            inputs = np.where(np.isfinite(inputs), inputs, np.nan)
+            known = np.isfinite(inputs).sum(axis=0) > 0
+            inputs = inputs[:, known][:, np.nanstd(inputs[:, known], axis=0) > 0]
+        imputer = SimpleImputer(keep_empty_features=True)
+        model = make_pipeline(imputer, StandardScaler(with_mean=not sparse), NearestCentroid())
+        with warnings.catch_warnings(action="ignore"):  # features that are constant within classes
+            right = [[cross_val_predict(model, inputs, labels, cv=splits) == labels] for splits in partitions]
+    except Exception:
         return None
-    if not hasattr(X, "toarray"):
-        inputs = inputs.reshape(len(inputs), -1).astype(np.float64)
-        inputs = inputs[:, inputs.std(axis=0) > 0]
-    model = make_pipeline(StandardScaler(with_mean=not hasattr(X, "toarray")), NearestCentroid())
-    right = [[cross_val_predict(model, inputs, labels, cv=splits) == labels] for splits in partitions]
     return _fold_means(np.array(right), partitions)[:, 0]
 
 
@@ -410,3 +467,35 @@ def _rates(rates: Sequence[float]) -> list[float]:
     if bad.size:
         raise ValueError(f"rates: expected finite rates below 1, got {bad[0]}")
     return [float(rate) for rate in array]
+
+
+def _check_finite(estimator: Any, X: Any, labels: np.ndarray) -> None:
+    """Refuse NaN and infinite values in X, or in what the first steps of a pipeline make of them."""
+    name, bad = "X", _not_finite(X)
+    if bad is not None and len(getattr(estimator, "steps", ())) > 1:
+        from sklearn.base import clone
+
+        name = "X after the first steps of the pipeline"
+        bad = _not_finite(clone(estimator[:-1]).fit_transform(X, labels))
+    if bad is not None:
+        raise ValueError(f"{name}: expected finite values, got NaN or an infinite one, first in row {bad}")
+
+
+def _not_finite(X: Any) -> int | None:
+    """The first row with a value that is missing or infinite."""
+    import pandas as pd
+
+    if hasattr(X, "tocoo"):
+        X = X.tocoo()
+        rows = X.row[~np.isfinite(X.data)]
+        return int(rows.min()) if rows.size else None
+    array = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+    array = array.reshape(len(array), -1)
+    if array.dtype.kind == "O":
+        frame = pd.DataFrame(array)
+        bad = (frame.isna() | frame.isin([np.inf, -np.inf])).to_numpy()
+    elif array.dtype.kind == "f":
+        bad = ~np.isfinite(array)
+    else:
+        return None
+    return int(bad.any(axis=1).argmax()) if bad.any() else None

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import as_numpy, check_every_class, check_integer, check_labels, check_rate, check_rows, check_seed
+from .checks import (
+    as_numpy,
+    check_every_class,
+    check_integer,
+    check_labels,
+    check_number,
+    check_rate,
+    check_rows,
+    check_seed,
+)
 from .theory import r_opt
 
 # CIFAR-10: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck.
@@ -314,11 +323,12 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
 
     Row n is confidently of class i if p(i|x_n) reaches its mean over the rows labelled i (Northcutt et al. 2021); T[i]
     counts the labels of the more confident half of these rows, at least 50, since the other half holds more overlap.
+    Rows as confident as the last of that half count too, so the order of the rows is of no account.
 
     Args:
         labels: (N,), the noisy labels, 0 ... K-1, at least 10 of each class.
         pred_probs: (N, K), P(noisy label = k | x_n), out of sample (out of fold).
-        level: of the interval.
+        level: of the interval, above 0 and below 1.
         seed: of the draws behind the interval and the test of symmetry.
 
     Raises:
@@ -327,7 +337,7 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
     """
     probs = check_rows("pred_probs", pred_probs, tolerance=1e-2)
     K = probs.shape[1]
-    labels, level, seed = check_every_class(labels, K), check_rate("level", level), check_seed(seed)
+    labels, level, seed = check_every_class(labels, K), check_level(level), check_seed(seed)
     if len(labels) != len(probs):
         raise ValueError(f"pred_probs: expected {len(labels)} rows, one a label, got {len(probs)}")
     expected = len(probs) - probs.max(axis=1).sum()
@@ -337,6 +347,11 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
             f"{expected:.0f} disagreements, as a model does on the rows it was trained on"
         )
     return noise_from(labels, probs, level, seed)
+
+
+def check_level(level: float) -> float:
+    """`level` as a float; ValueError unless it lies strictly between 0 and 1."""
+    return float(check_number("level", level, "a number in (0, 1)", math.nextafter(0, 1), math.nextafter(1, 0)))
 
 
 def noise_from(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -> NoiseReport:
@@ -369,9 +384,10 @@ def _count(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarra
         rows = np.flatnonzero(member == k)
         joint[k] = np.bincount(labels[rows], minlength=K)
         if len(rows) == 0:  # a class that is never predicted: its likeliest row, as in `estimate_transition`
-            rows = probs[:, k].argmax(keepdims=True)
+            rows = np.flatnonzero(probs[:, k] == probs[:, k].max())
         most = max(len(rows) // 2, min(len(rows), ANCHORS))
-        anchors[k] = np.bincount(labels[rows[np.argsort(-probs[rows, k], kind="stable")][:most]], minlength=K)
+        cut = np.sort(probs[rows, k])[-most]  # with its ties: probabilities of 1.0 have no order but that of the file
+        anchors[k] = np.bincount(labels[rows[probs[rows, k] >= cut]], minlength=K)
     return joint, anchors
 
 

@@ -1,5 +1,6 @@
 """The advice on noisy labels: coverage in simulations, estimates of T, the decision, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, make_moons
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -18,7 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from nls import GLSLoss, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
-from nls.choose import RULES, _decide, _not_worse
+from nls.choose import RULES, _class_means, _decide, _not_worse
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -101,6 +104,24 @@ def test_symmetric_noise_is_told_from_flips_to_the_next_class(out_of_fold):
     for report in reports:
         assert ("r_opt" in str(report)) == report.symmetric
         assert ("forward_correction" in str(report)) != report.symmetric
+
+
+@pytest.mark.parametrize("order", ["random", "by label"])
+def test_the_order_of_rows_with_saturated_probabilities_is_of_no_account(order):
+    """As of a float32 softmax at a negative rate: 1.0 in most rows. The labels of all tied rows count."""
+    rng = np.random.default_rng(0)
+    clean, K = np.arange(900) % 3, 3
+    labels = corrupt(clean, symmetric(K, 0.3), 0, mode="exact")
+    probs = np.eye(K)[clean]
+    unsure = rng.random(900) < 0.1
+    probs[unsure] = 0.9 * probs[unsure] + 0.1 / K
+    rows = rng.permutation(900) if order == "random" else np.argsort(labels != clean, kind="stable")
+    report, other = noise_report(labels, probs), noise_report(labels[rows], probs[rows])
+    np.testing.assert_allclose(other.T, report.T, rtol=0, atol=1e-12)
+    found = [(r.noise_rate, *r.interval, r.uneven) for r in (report, other)]
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-12)
+    tied = [np.bincount(labels[~unsure & (clean == k)], minlength=K) for k in range(K)]
+    np.testing.assert_allclose(report.T, tied / np.sum(tied, axis=1, keepdims=True), rtol=0, atol=1e-12)
 
 
 def test_r_opt_carries_the_interval_of_the_noise_rate():
@@ -201,6 +222,21 @@ def test_choose_rate_finds_the_best_rate_and_the_noise():
     assert str(again) == text
 
 
+class Saturated(Oracle):
+    """As a network does: the more negative its rate, the nearer its probabilities are to 0 and 1."""
+
+    def predict_proba(self, X):
+        probs = super().predict_proba(X) ** (1 - self.rate)
+        return probs / probs.sum(axis=1, keepdims=True)
+
+
+def test_the_noise_is_read_from_the_rate_nearest_0():
+    choice = choose_rate(Saturated(), *oracle_data(), [0.9, -1, -2], param="rate")
+    assert choice.rate == -2
+    assert choice.pred_probs.max() == pytest.approx(0.9333**2 / (0.9333**2 + 2 * 0.0333**2), abs=1e-3)
+    assert str(choice.noise) == str(noise_report(oracle_data()[1], choice.pred_probs))
+
+
 def test_choose_rate_says_when_labels_cannot_tell():
     choice = choose_rate(Oracle(slope=0.001), *oracle_data(90), [0.4, 0, -1], param="rate")
     assert len(choice.not_worse) == 3 and "cannot tell" in str(choice)
@@ -212,6 +248,90 @@ def test_choose_rate_withholds_the_theory_where_noise_is_not_symmetric():
     choice = choose_rate(Oracle(), X, corrupt(X[:, 0].astype(int), pair_flip(3, 0.3), 0), [0, -2], param="rate")
     assert not choice.noise.symmetric and choice.table["clean_difference"].isna().all()
     assert "forward_correction" in str(choice) and "points of noisy accuracy would" in str(choice)
+
+
+def test_the_difference_that_could_be_shown_is_undefined_between_rates_that_predict_the_same():
+    choice = choose_rate(Oracle(slope=0.0), *oracle_data(90), [0, -1], param="rate")
+    assert np.isnan(choice.detectable) and "could be shown is undefined" in str(choice)
+    assert "would have been shown" not in str(choice) and "nan" not in str(choice)
+    twice = choose_rate(Oracle(), *oracle_data(), [-1, -3, 0], param="rate")  # -1 and -3 predict the same
+    assert twice.detectable > 0.001
+
+
+def test_class_means_speak_for_a_negative_rate_only_where_they_are_shown_better():
+    choice = choose_rate(Oracle(), *oracle_data(90), [0, -2], param="rate")
+    for limits, said in (
+        ((0.05, 0.01, 0.09), "A strongly negative rate may help"),
+        ((0.05, -0.01, 0.11), "This does not tell whether a strongly negative rate"),
+        ((-0.05, -0.09, -0.01), "Expect no gain from a strongly negative rate"),
+    ):
+        text = str(replace(choice, class_mean=limits))
+        assert said in text and ("may help: " in text) == (limits[1] > 0)
+
+
+class Diverging(Oracle):
+    """Gives NaN at its `broken` rates with the seeds below `until`."""
+
+    def __init__(self, rate=0.0, slope=0.1, random_state=None, broken=(), until=9):
+        super().__init__(rate, slope, random_state)
+        self.broken, self.until = broken, until
+
+    def predict_proba(self, X):
+        probs = super().predict_proba(X)
+        return probs * np.nan if self.rate in self.broken and self.random_state < self.until else probs
+
+
+def test_a_rate_at_which_training_diverges_loses_and_is_reported():
+    X, labels = oracle_data()
+    choice = choose_rate(Diverging(broken=[-2, 0]), X, labels, [0, -1, -2], param="rate", cv=2, nested=True)
+    assert choice.rate == -1 and choice.table["diverged"].tolist() == [6, 0, 6]
+    assert choice.table["accuracy"][[0, -2]].tolist() == [0, 0]
+    assert "diverged at rate -2 in 6 of 6 folds" in str(choice) and "at rate -1 in" not in str(choice)
+    assert np.isfinite(choice.pred_probs).all() and abs(choice.noise.noise_rate - 0.2) < 0.06
+
+
+def test_repetitions_that_did_not_diverge_are_enough():
+    X, labels = oracle_data()
+    choice = choose_rate(Diverging(broken=[-2, 0], until=1), X, labels, [0, -2], param="rate", cv=2)
+    assert (choice.folds[:2] == 0).all() and (choice.folds[2:] > 0.5).all()
+    assert choice.table["diverged"].tolist() == [2, 2] and "diverged at rate 0 in 2 of 6 folds" in str(choice)
+    np.testing.assert_allclose(choice.pred_probs.sum(axis=1), 1)
+
+
+def test_training_that_diverges_at_every_rate_is_said_to():
+    with pytest.raises(ValueError, match=r"diverged at every rate \(NaN in 6, 6 of 6 folds at 0, -2\)"):
+        choose_rate(Diverging(broken=[-2, 0]), *oracle_data(90), [0, -2], param="rate", cv=2)
+
+
+def with_a_hole(X, value=np.nan, row=7):
+    X = X.copy()
+    X[[row, row + 20], -1] = value
+    return X
+
+
+def test_holes_that_a_pipeline_fills_cost_no_training():
+    X, labels = oracle_data(90)
+    pipe = make_pipeline(SimpleImputer(keep_empty_features=True), Oracle())
+    choice = choose_rate(pipe, with_a_hole(X), labels, [0, -2], param="oracle__rate")
+    assert choice.class_mean is not None
+    empty = np.column_stack([X, np.full(90, np.nan)])
+    choice = choose_rate(pipe, pd.DataFrame(empty), labels, [0, -2], param="oracle__rate")
+    assert np.isfinite(choice.class_mean).all()
+
+
+@pytest.mark.parametrize("form", [np.asarray, csr_array], ids=["dense", "sparse"])
+def test_class_means_of_features_that_are_constant_within_classes(form):
+    X, labels = np.eye(3)[np.arange(90) % 3], np.arange(90) % 3
+    splits = list(StratifiedKFold(3).split(X, labels))
+    assert _class_means(form(X), labels, [splits]).tolist() == [1, 1, 1]
+
+
+def test_class_means_that_cannot_be_computed_are_none_and_said_to_be():
+    X, labels = oracle_data(90)
+    for other in (np.ones((90, 2)), np.full((90, 2), "a")):
+        assert _class_means(other, labels, [list(StratifiedKFold(3).split(X, labels))]) is None
+    text = str(replace(choose_rate(Oracle(), X, labels, [0, -2], param="rate"), class_mean=None))
+    assert "Class means cannot be computed" in text and "do not tell whether" in text
 
 
 def test_the_plot_shows_every_rate_and_rises_to_the_right():
@@ -267,6 +387,8 @@ BAD = {
         "pred_probs: expected out-of-sample",
     ),
     "level": (lambda: noise_report(Y, P, level=95), ValueError, "level: expected a number in"),
+    "level 0": (lambda: noise_report(Y, P, level=0), ValueError, r"level: expected a number in \(0, 1\)"),
+    "level 1": (lambda: choose_rate(Never(), X, Y, param="rate", level=1.0), ValueError, "level: expected a number in"),
     "few rows": (
         lambda: choose_rate(Never(), X[:27], Y[:27], param="rate"),
         ValueError,
@@ -288,6 +410,23 @@ BAD = {
         lambda: choose_rate(Never(), X[:50], Y, param="rate"),
         ValueError,
         "X: expected an array or a data frame of 60",
+    ),
+    "NaN": (lambda: choose_rate(Never(), with_a_hole(X), Y, param="rate"), ValueError, "X: .* first in row 7$"),
+    "infinite": (lambda: choose_rate(Never(), with_a_hole(X, -np.inf), Y, param="rate"), ValueError, "X: .* in row 7$"),
+    "sparse NaN": (
+        lambda: choose_rate(Never(), csr_array(with_a_hole(X)), Y, param="rate"),
+        ValueError,
+        "X: .* first in row 7$",
+    ),
+    "None in a frame": (
+        lambda: choose_rate(Never(), pd.DataFrame(with_a_hole(X.astype(object), None)), Y, param="rate"),
+        ValueError,
+        "X: .* first in row 7$",
+    ),
+    "NaN after a pipeline": (
+        lambda: choose_rate(make_pipeline(StandardScaler(), Never()), with_a_hole(X), Y, param="never__rate"),
+        ValueError,
+        "X after the first steps of the pipeline: .* first in row 7$",
     ),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
     "param": (lambda: choose_rate(Never(), X, Y, param="alpha"), ValueError, "param: expected a parameter"),
