@@ -230,12 +230,7 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
         return rate
     if rate.dim():
         _check_device("smooth_rate", rate, logits)
-        missing = len(shape) - rate.dim()
-        if missing < 0 or any(a not in (1, b) for a, b in zip(rate.shape, shape[missing:], strict=True)):
-            raise ValueError(
-                f"smooth_rate: expected a tensor that broadcasts to the class indices' shape {tuple(shape)}, got "
-                f"shape {tuple(rate.shape)}"
-            )
+        _check_broadcast("smooth_rate", rate, shape, "class indices")
     return rate.to(logits).expand(shape)
 
 
@@ -245,8 +240,7 @@ def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = N
     if weight.dim() != 1 or (K is not None and len(weight) != K):
         expected = "(K,)" if K is None else f"({K},)"
         raise ValueError(f"{name}: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
-    if weight.requires_grad:
-        raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
+    _check_no_grad(name, weight)
     if logits is None:
         return weight
     _check_device(name, weight, logits)
@@ -256,8 +250,47 @@ def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = N
 def check_uniform(uniform: Tensor, K: int | None = None, logits: Tensor | None = None) -> Tensor:
     """The distribution to smooth towards, as `check_weight` returns class weights."""
     checked = check_weight(uniform, K, logits, "uniform")
-    if readable(uniform) and not (uniform.min() >= 0 and abs(uniform.double().sum().item() - 1) <= 1e-3):
+    if readable(uniform) and not ((uniform >= 0).all() and abs(uniform.double().sum().item() - 1) <= 1e-3):
         raise ValueError(f"uniform: expected probabilities that sum to 1, got {uniform.tolist()}")
+    return checked
+
+
+def check_factor(name: str, factor: Tensor, logits: Tensor) -> Tensor:
+    """A constant tensor that broadcasts to the logits' shape, in their type."""
+    _check_floating(name, factor)
+    _check_no_grad(name, factor)
+    if factor.dim():
+        _check_device(name, factor, logits)
+        _check_broadcast(name, factor, logits.shape, "logits")
+    return factor.to(logits)
+
+
+def check_binary_target(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Targets in [0, 1] of one logit a label, in the logits' type, 0 where ignored, and where they count."""
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target: expected a torch.Tensor, got {type(target).__name__}; convert with torch.as_tensor")
+    if target.is_complex():
+        raise TypeError(f"target: expected real numbers, got a tensor of dtype {target.dtype}")
+    if target.shape != logits.shape:
+        raise ValueError(
+            f"target: expected a tensor of the shape of logits, {tuple(logits.shape)}, got {tuple(target.shape)}"
+        )
+    _check_device("target", target, logits)
+    if not target.is_floating_point():
+        target = target.long()  # in uint8, -100 is the label 156
+    keep = target != ignore_index
+    target = target.where(keep, 0)
+    _check_unit("target", target, f"values in [0, 1] or ignore_index = {ignore_index}")
+    return target.to(logits.dtype), keep
+
+
+def check_binary_uniform(uniform: float | Tensor, logits: Tensor) -> float | Tensor:
+    """The probability of a 1 to smooth towards, a float or a tensor in the logits' type."""
+    expected = "a number in [0, 1], or a tensor of them"
+    if not isinstance(uniform, Tensor):
+        return float(check_number("uniform", uniform, expected, 0, 1))
+    checked = check_factor("uniform", uniform, logits)
+    _check_unit("uniform", uniform, expected)
     return checked
 
 
@@ -309,6 +342,27 @@ def _check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point dtype, got {tensor.dtype}")
+
+
+def _check_no_grad(name: str, tensor: Tensor) -> None:
+    if tensor.requires_grad:
+        raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
+
+
+def _check_unit(name: str, tensor: Tensor, expected: str) -> None:
+    if readable(tensor):
+        bad = ~((tensor >= 0) & (tensor <= 1))  # also true of NaN
+        if bad.any():
+            raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
+
+
+def _check_broadcast(name: str, tensor: Tensor, shape: Sequence[int], of: str) -> None:
+    missing = len(shape) - tensor.dim()
+    if missing < 0 or any(a not in (1, b) for a, b in zip(tensor.shape, shape[missing:], strict=True)):
+        raise ValueError(
+            f"{name}: expected a tensor that broadcasts to the {of}' shape {tuple(shape)}, got shape "
+            f"{tuple(tensor.shape)}"
+        )
 
 
 def _check_device(name: str, tensor: Tensor, logits: Tensor) -> None:

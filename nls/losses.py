@@ -34,6 +34,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .checks import (
+    check_binary_target,
+    check_binary_uniform,
+    check_factor,
     check_index,
     check_invertible,
     check_logits,
@@ -221,36 +224,38 @@ def binary_gls_loss(
     r"""GLS for one logit a label (binary or multi-label): :func:`gls_loss` of two classes with the logits ``(0, z)``.
 
     It is ``F.binary_cross_entropy_with_logits`` against ``(1 - r) y + r / 2``, which is linear in the target and so
-    holds for any real r <= 1. Class weights ``(w0, w1)`` are ``pos_weight = w1 / w0`` and the factor w0.
+    holds for any real r <= 1.
 
     Args:
         logits: of any shape, floating point.
-        target: of the same shape, 0 or 1 of any type, or floating-point targets in [0, 1].
+        target: of the same shape, 0 or 1 of any real type, or floating-point targets in [0, 1].
         smooth_rate: r, a number, or a tensor that broadcasts to the target's shape.
-        weight, pos_weight: as in torch's function; they broadcast to the logits' shape.
+        weight, pos_weight: as in torch's function; they broadcast to the logits' shape. Class weights ``(w0, w1)`` of
+            :func:`gls_loss` are ``weight = w0`` and ``pos_weight = w1 / w0``, for ``"sum"`` and ``"none"`` only: the
+            mean here divides by the number of labels, there by the sum of their weights.
         uniform: the probability of a 1 to smooth towards, a number, or a tensor that broadcasts: its prior, say.
         ignore_index: labels of this value, such as unknown ones, give zero loss and leave the mean.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the number of labels that count.
 
     Returns:
         The loss in nats, which may be negative when r < 0.
+
+    Raises:
+        TypeError: the type of an argument is wrong.
+        ValueError: its shape or value is, or ``weight``, ``pos_weight`` or ``uniform`` requires grad.
     """
     check_options(ignore_index, reduction)
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise TypeError(f"logits: expected a floating-point torch.Tensor, got {getattr(logits, 'dtype', type(logits))}")
     logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-    if not isinstance(target, Tensor) or target.shape != logits.shape:
-        got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
-        raise ValueError(f"target: expected a tensor of the shape of logits, {tuple(logits.shape)}, got {got}")
-    keep = target != ignore_index
-    y, rate = target.where(keep, 0).to(logits.dtype), check_rate_of(smooth_rate, target.shape, logits)
-    for name, value in (("target", y), ("uniform", torch.as_tensor(uniform))):
-        if readable(value) and not ((value >= 0) & (value <= 1)).all():
-            raise ValueError(
-                f"{name}: expected values in [0, 1], got {value[~((value >= 0) & (value <= 1))][0].item()}"
-            )
-    soft = (1 - rate) * y + rate * uniform
-    loss = F.binary_cross_entropy_with_logits(logits, soft, weight, pos_weight=pos_weight, reduction="none")
+    y, keep = check_binary_target(target, logits, ignore_index)
+    rate = check_rate_of(smooth_rate, y.shape, logits)
+    uniform = check_binary_uniform(uniform, logits)
+    both = [] if weight is None else [check_factor("weight", weight, logits)]
+    ones = [] if pos_weight is None else [check_factor("pos_weight", pos_weight, logits)]
+    # Not 1 minus the other share: what should be exactly 0 must be.
+    one, zero = (1 - rate) * y + rate * uniform, (1 - rate) * (1 - y) + rate * (1 - uniform)
+    loss = -_times(F.logsigmoid(logits), one, *both, *ones) - _times(F.logsigmoid(-logits), zero, *both)
     return _reduce(loss, keep, None, reduction)
 
 
@@ -436,8 +441,10 @@ def _gls_loss_soft(
     rate = check_rate_of(rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
     if isinstance(rate, Tensor):
         rate = rate.unsqueeze(dim)
+    if uniform is not None:
+        uniform = _along(check_uniform(uniform, K, logits), logits, dim)
     if isinstance(rate, Tensor) or rate != 0:
-        share = rate / K if uniform is None else rate * _along(check_uniform(uniform, K, logits), logits, dim)
+        share = rate / K if uniform is None else rate * uniform
         target = (1 - rate) * target + share
     factors = [target]
     if weight is not None:

@@ -151,6 +151,37 @@ def test_binary_labels_may_be_unknown_soft_and_smoothed_apart():
     assert binary_gls_loss(z.bfloat16(), y.clamp(min=0), -1.0).dtype == torch.float32
 
 
+@pytest.mark.parametrize("ignore_index", [-100, -1])
+def test_no_byte_is_taken_for_the_ignored_label(ignore_index):
+    """In uint8, -100 is 156 and -1 is 255."""
+    z, byte = torch.zeros(2), torch.tensor([1, ignore_index % 256], dtype=torch.uint8)
+    with pytest.raises(ValueError, match=rf"target: expected .* ignore_index = {ignore_index}, got {byte[1]}"):
+        binary_gls_loss(z, byte, -1.0, ignore_index=ignore_index)
+    loss = binary_gls_loss(z, byte, -1.0, ignore_index=int(byte[1]), reduction="none")
+    assert_close(loss, torch.tensor([math.log(2), 0.0]))
+
+
+@pytest.mark.parametrize("name", ["uniform", "weight", "pos_weight"])
+def test_the_loss_keeps_the_type_of_the_logits(name):
+    value = torch.tensor([0.1, 0.5], dtype=torch.float64)
+    z, y = torch.randn(3, 2), torch.ones(3, 2)
+    found = binary_gls_loss(z, y, -1.0, **{name: value})
+    assert_close(found, binary_gls_loss(z.double(), y, -1.0, **{name: value}).float())
+    assert binary_gls_loss(z.half(), y, -1.0, **{name: value}).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("z", "y"), [(-math.inf, 0), (math.inf, 1)])
+def test_an_infinite_logit_of_weight_0_costs_nothing(z, y):
+    z, y = torch.tensor([z, 0.5], requires_grad=True), torch.tensor([y, 0])
+    compiled = torch.compile(binary_gls_loss, backend="aot_eager", fullgraph=True)
+    for call in (binary_gls_loss, compiled):
+        for options in ({"smooth_rate": 0.0}, {"smooth_rate": -0.7, "uniform": float(y[0])}):
+            loss, grad = value_and_grad(call(z, y, **options, reduction="none"), z)
+            assert loss[0] == 0 and grad[0] == 0 and loss.isfinite().all()
+    assert binary_gls_loss(z, 1 - y, 0.0, reduction="none")[0] == math.inf
+    assert binary_gls_loss(z, 1 - y, 0.0, weight=torch.tensor([0.0, 1.0]), reduction="none")[0] == 0
+
+
 def test_the_binary_form_compiles_and_maps():
     z, y = torch.randn(6, 3, dtype=torch.float64), torch.randint(2, (6, 3))
     expected = binary_gls_loss(z, y, -2.0)
@@ -181,9 +212,49 @@ BAD = {
     "binary target": (
         lambda: binary_gls_loss(Z, Z + 2, 0.1),
         ValueError,
-        r"target: expected values in \[0, 1\], got 2",
+        r"target: expected values in \[0, 1\] or ignore_index = -100, got 2",
     ),
-    "binary uniform": (lambda: binary_gls_loss(Z, Z, 0.1, uniform=1.5), ValueError, r"uniform: expected values in"),
+    "soft at 0": (lambda: gls_loss(Z, Z, 0.0, uniform=torch.ones(3)), ValueError, r"uniform: .* shape \(4,\)"),
+    "empty": (lambda: GLSLoss(0.1, uniform=torch.ones(0)), ValueError, "uniform: expected probabilities"),
+    "binary list": (lambda: binary_gls_loss(Z, [0], 0.1), TypeError, "target: expected a torch.Tensor, got list"),
+    "binary complex": (lambda: binary_gls_loss(Z, Z + 0j, 0.1), TypeError, "target: expected real .*complex64"),
+    "binary uniform": (lambda: binary_gls_loss(Z, Z, 0.1, uniform=1.5), ValueError, r"uniform: .*\[0, 1\].*got 1.5"),
+    "binary uniform tensor": (
+        lambda: binary_gls_loss(Z, Z, 0.1, uniform=torch.tensor([0.1, 0.2, math.nan, 0.4])),
+        ValueError,
+        r"uniform: expected a number in \[0, 1\], or a tensor of them, got nan",
+    ),
+    "binary uniform None": (
+        lambda: binary_gls_loss(Z, Z, 0.1, uniform=None),
+        TypeError,
+        "uniform: expected a number .* got None of type NoneType",
+    ),
+    "binary uniform str": (lambda: binary_gls_loss(Z, Z, 0.1, uniform="a"), TypeError, "uniform: .* got 'a' of type"),
+    "binary uniform shape": (
+        lambda: binary_gls_loss(Z, Z, 0.1, uniform=torch.ones(3)),
+        ValueError,
+        r"uniform: expected .* broadcasts to the logits' shape \(3, 4\), got shape \(3,\)",
+    ),
+    "binary uniform grad": (
+        lambda: binary_gls_loss(Z, Z, 0.1, uniform=torch.ones(4, requires_grad=True)),
+        ValueError,
+        "uniform: .* not require grad",
+    ),
+    "binary weight": (
+        lambda: binary_gls_loss(Z, Z, 0.1, weight=[1, 2]),
+        TypeError,
+        "weight: expected a torch.Tensor, got list",
+    ),
+    "binary weight shape": (
+        lambda: binary_gls_loss(Z, Z, 0.1, weight=torch.ones(2, 3, 4)),
+        ValueError,
+        r"weight: expected .* \(3, 4\), got shape \(2, 3, 4\)",
+    ),
+    "binary pos_weight": (
+        lambda: binary_gls_loss(Z, Z, 0.1, pos_weight=3),
+        TypeError,
+        "pos_weight: expected a torch.Tensor, got int",
+    ),
     "binary logits": (lambda: binary_gls_loss(Z.long(), Z, 0.1), TypeError, r"logits: expected a floating-point"),
     "binary rate": (lambda: binary_gls_loss(Z, Z, 2.0), ValueError, r"smooth_rate: expected a finite number r <= 1"),
 }

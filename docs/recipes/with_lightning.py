@@ -37,16 +37,18 @@ class Classifier(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=2e-3)
 
 
+# Odd or even, two classes: on all ten digits a strongly negative rate costs this network more accuracy.
 X, y = load_digits(return_X_y=True)
 X, X_test, y, y_test = train_test_split((X / 16).astype("float32"), y % 2, stratify=y, random_state=0)
 noisy = corrupt(y, symmetric(2, 0.3), seed=0)
 train = TensorDataset(torch.from_numpy(X), torch.from_numpy(noisy))
 test = TensorDataset(torch.from_numpy(X_test), torch.from_numpy(y_test))
 
-lightning.seed_everything(0, verbose=False)
 quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-trainer = lightning.Trainer(max_epochs=15, accelerator="cpu", **quiet)
-model = Classifier(rate=-3.0)
-trainer.fit(model, DataLoader(train, batch_size=128, shuffle=True))
-(result,) = trainer.test(model, DataLoader(test, batch_size=len(test)), verbose=False)
-print(f"clean accuracy: {result['clean accuracy']:.3f}")
+for rate in (0.0, -3.0):  # 0 is cross entropy; which is better on your data, nls.choose_rate tells
+    lightning.seed_everything(0, verbose=False)
+    trainer = lightning.Trainer(max_epochs=15, accelerator="cpu", **quiet)
+    model = Classifier(rate)
+    trainer.fit(model, DataLoader(train, batch_size=128, shuffle=True))
+    (result,) = trainer.test(model, DataLoader(test, batch_size=len(test)), verbose=False)
+    print(f"clean accuracy at rate {rate:g}: {result['clean accuracy']:.3f}")
