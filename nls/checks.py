@@ -78,6 +78,11 @@ def check_labels(name: str, labels: Any, num_classes: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def check_level(level: float) -> float:
+    """`level` as a float; ValueError unless it lies strictly between 0 and 1."""
+    return float(check_number("level", level, "a number in (0, 1)", math.nextafter(0, 1), math.nextafter(1, 0)))
+
+
 def check_every_class(labels: Any, num_classes: int | None, least: int = 0) -> np.ndarray:
     """`check_labels` of "labels"; also a ValueError unless each class has `least` rows, and ten (None: K from them)."""
     array = check_labels("labels", labels, num_classes or 10**6)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import check_every_class, check_integer, check_seed
-from .noise import NoiseReport, check_level, noise_from
+from .checks import check_every_class, check_integer, check_level, check_seed
+from .noise import NoiseReport, noise_from
+from .theory import smoothing_scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,7 @@ class RateChoice:
         import matplotlib.pyplot as plt
 
         ax = ax or plt.subplots(figsize=(6, 3.6), layout="constrained")[1]
-        s = -np.log1p(-self.table.index.to_numpy())
+        s = smoothing_scale(self.table.index.to_numpy())
         error = self.table["high"] - self.table["difference"]
         for x, rate, y, half in zip(s, self.table.index, self.table["accuracy"], error, strict=True):
             colour = "tab:green" if rate < 0 else "tab:red" if rate > 0 else "0.4"
@@ -142,9 +143,13 @@ class RateChoice:
             ax.errorbar(x, y, half, fmt="o", color=colour, markerfacecolor=face, capsize=3)
         _, low, high = self.noise.r_opt
         if self.noise.symmetric and math.isfinite(low):
-            band = -np.log1p(-np.array([low, high]))
-            ax.axvspan(*band, color="0.85", zorder=0, label=f"r_opt of the estimated noise, {self.level:.0%}")
-        ax.axvline(-math.log1p(-self.rate), color="0.2", lw=1, ls=":", label=f"chosen: {self.rate:g}")
+            ax.axvspan(
+                *smoothing_scale([low, high]),
+                color="0.85",
+                zorder=0,
+                label=f"r_opt of the estimated noise, {self.level:.0%}",
+            )
+        ax.axvline(smoothing_scale(self.rate), color="0.2", lw=1, ls=":", label=f"chosen: {self.rate:g}")
         ax.plot([], [], "o", color="0.4", label="not shown worse (open: shown worse)")
         ax.errorbar([], [], [], color="0.4", capsize=3, label="limits of the difference from the best")
         ax.set_xticks(s, [f"{rate:g}" for rate in self.table.index])
@@ -452,7 +457,7 @@ def _with_limits(folds: np.ndarray, cv: int, level: float) -> tuple[float, float
 
 
 def _nearest_zero(rates: Sequence[float]) -> float:
-    return float(min(rates, key=lambda rate: abs(math.log1p(-rate))))
+    return float(min(rates, key=lambda rate: abs(smoothing_scale(rate))))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .checks import (
     check_every_class,
     check_integer,
     check_labels,
-    check_number,
+    check_level,
     check_rate,
     check_rows,
     check_seed,
@@ -347,11 +347,6 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
             f"{expected:.0f} disagreements, as a model does on the rows it was trained on"
         )
     return noise_from(labels, probs, level, seed)
-
-
-def check_level(level: float) -> float:
-    """`level` as a float; ValueError unless it lies strictly between 0 and 1."""
-    return float(check_number("level", level, "a number in (0, 1)", math.nextafter(0, 1), math.nextafter(1, 0)))
 
 
 def noise_from(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -> NoiseReport:

@@ -17,10 +17,8 @@ def test_the_study_has_the_rates_that_the_function_tries():
 
 def test_a_fold_is_held_out_from_its_model_and_nothing_is_lost(monkeypatch):
     runs = [r for r in tables.table_runs("choose", "smoke", [0]) if r.rate in (0.0, -8.0)]
-    seen, train_stack = [], lab.train_stack
-    monkeypatch.setattr(
-        lab, "train_stack", lambda problem, *a, **k: seen.append(problem) or train_stack(problem, *a, **k)
-    )
+    seen, train_on = [], lab.train_on
+    monkeypatch.setattr(lab, "train_on", lambda problem, *a, **k: seen.append(problem) or train_on(problem, *a, **k))
     measured = lab.choosing(runs)
     *folds, whole, heldout = seen
     rows = {tuple(row.tolist()) for row in whole.x}

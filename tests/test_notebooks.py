@@ -33,8 +33,8 @@ def test_form(cells):
     assert "Runtime" in "".join(cells[0]["source"])
     assert cells[1]["metadata"]["tags"] == ["parameters"]
     assert re.fullmatch(r"# \d\d · .+\n", cells[0]["source"][0])
-    long = [i for i, c in enumerate(cells) if c["cell_type"] == "code" and len(c["source"]) > 30]
-    assert not long, f"code cells of more than 30 lines: {long}"
+    long = [i for i, c in enumerate(cells) if c["cell_type"] == "code" and len(c["source"]) > 24]
+    assert not long, f"code cells of more than 24 lines: {long}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

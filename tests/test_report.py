@@ -159,6 +159,20 @@ def test_a_claims_table_shows_what_decided_and_how():
     )
 
 
+def test_an_estimate_in_a_sentence():
+    d = {"mean": -0.0123, "low": -0.02, "high": 0.004, "n": 5}
+    assert report.span(d, scale=100, unit=" points") == "−1.2 points [−2.0, +0.4]"
+    assert report.span(d, scale=-100, sign="") == "1.2 [−0.4, 2.0]"
+    assert report.span(d | {"n": 1}, 2) == "−0.01"
+
+
+def test_a_part_is_found_by_what_it_says():
+    judged = report.judge([part([0.1, 0.2]), part([0.3, 0.5], evidence=True)])
+    assert report.part(judged, MEASURED.id, "a statement", "[a protocol]")["role"] == "primary"
+    with pytest.raises(IndexError):
+        report.part(judged, MEASURED.id, "another")
+
+
 def test_scoreboard_lists_every_claim(tmp_path):
     assert set(report.scoreboard(tmp_path)["verdict"]) == {"not tested"}
     judged = report.judge([part(differences(0.1, WIDE)), part([0.1], "table1-clean"), Part("thm1", "s", "p", ok=True)])

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from .methods import Loss
-from .problems import MLPRecipe, batch_order
-from .runs import INIT, Run, stream
-from .stacks import Problem, train_stack
+from .problems import MLPRecipe, batch_order, train_on
+from .runs import Run
+from .stacks import Problem
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def choosing(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[di
     number = torch.arange(len(all_rows.x)) % run.recipe.folds  # the rows are in random order
     problems = [_outside(all_rows, number == k, run) for k in range(run.recipe.folds)]
     problems.append(dataclasses.replace(all_rows, order=batch_order(len(all_rows.x), run.recipe, run.seed)))
-    *folds, whole, heldout = (_measured(problem, runs, device) for problem in (*problems, one))
+    losses = [Loss.of(r) for r in runs]
+    *folds, whole, heldout = (train_on(p, losses, run, device, curves=True)[0] for p in (*problems, one))
     seconds = (time.perf_counter() - started) / len(runs)
     rows = []
     for m in range(len(runs)):
@@ -64,16 +65,3 @@ def _outside(problem: Problem, fold: torch.Tensor, run: Run) -> Problem:
     x_val, y_val = problem.x[fold], problem.y[:, fold]
     x_test, y_test = problem.x_test[:2], problem.y_test[:2]  # nobody asks
     return Problem(x, y, y_true, x_val, y_val, x_test, y_test, order, problem.num_classes)
-
-
-def _measured(problem: Problem, runs: Sequence[Run], device: torch.device | str) -> list[dict]:
-    return train_stack(
-        problem,
-        [Loss.of(run) for run in runs],
-        width=runs[0].recipe.width,
-        lr=runs[0].recipe.lr,
-        evaluate_every=runs[0].recipe.evaluate_every,
-        seed=int(stream(runs[0].seed, INIT).integers(2**31)),
-        device=device,
-        curves=True,
-    )[0]

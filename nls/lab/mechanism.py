@@ -15,9 +15,9 @@ from ..losses import gls_loss
 from .methods import Loss
 from .metrics import accuracies, calibration
 from .models import initialising, mlp
-from .problems import MLPRecipe, TextRecipe, fit_stack
+from .problems import MLPRecipe, TextRecipe, fit_stack, train_on
 from .runs import INIT, SPLIT, Recipe, Run, stream
-from .stacks import ADAM, Problem, Stack, stack_loss, train_stack
+from .stacks import ADAM, Problem, Stack, stack_loss
 
 GCE_EXPONENT = 0.7  # Zhang and Sabuncu 2018
 CLIP = 1.0  # length of a model's gradient at most: without, a loss without minimiser runs away under SGD
@@ -182,14 +182,11 @@ def fit(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:
     first = runs[0]
     problem, recipe = first.recipe.problem(runs), first.recipe
     draw = int(stream(first.seed, SPLIT, 1).integers(2**31))
-    return train_stack(
+    return train_on(
         problem,
         [loss_of(run) for run in runs],
-        width=recipe.width,
-        lr=recipe.lr,
-        evaluate_every=recipe.evaluate_every,
-        seed=int(stream(first.seed, INIT).integers(2**31)),
-        device=device,
+        first,
+        device,
         optimizer=ClippedSGD if recipe.sgd else ADAM,
         loss=partial(votes_loss, y_true=problem.y_true.to(device), seed=draw),
         memory=True,

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import filelock
 import numpy as np
@@ -67,10 +67,13 @@ def fit_stack(runs: Sequence[Run], device: torch.device | str = "cpu") -> tuple[
     """Train the runs of one group: what is measured of each, in the order of the runs, and the trained networks."""
     problem = runs[0].recipe.problem(runs)
     T = _transitions(problem, runs, device)
-    return _train(problem, [Loss.of(run, T.get(_key(run))) for run in runs], runs[0], device)
+    return train_on(problem, [Loss.of(run, T.get(_key(run))) for run in runs], runs[0], device)
 
 
-def _train(problem: Problem, losses: Sequence[Loss], run: Run, device) -> tuple[list[dict], Stack]:
+def train_on(
+    problem: Problem, losses: Sequence[Loss], run: Run, device: torch.device | str, **more: Any
+) -> tuple[list[dict], Stack]:
+    """`train_stack` of a problem with the recipe and the initial weights of a run; `more` goes there, too."""
     return train_stack(
         problem,
         losses,
@@ -79,6 +82,7 @@ def _train(problem: Problem, losses: Sequence[Loss], run: Run, device) -> tuple[
         evaluate_every=run.recipe.evaluate_every,
         seed=int(stream(run.seed, INIT).integers(2**31)),
         device=device,
+        **more,
     )
 
 
@@ -97,7 +101,7 @@ def _transitions(problem: Problem, runs: Sequence[Run], device) -> dict:
     if guessed:
         chosen = list(guessed.values())
         plain = dataclasses.replace(problem, y=problem.y[chosen], y_val=problem.y_val[chosen])
-        stack = _train(plain, [Loss("gls", 0.0)] * len(chosen), runs[0], device)[1]
+        stack = train_on(plain, [Loss("gls", 0.0)] * len(chosen), runs[0], device)[1]
         for key, logits in zip(guessed, stack.evaluate(plain.x.to(device)), strict=True):
             T[key] = estimate_transition(logits.double().softmax(1), filter_outliers=True)
     return T

@@ -1,6 +1,6 @@
 """Ours beside theirs: the published numbers, tables, claims with verdicts, figures. Shows records; trains nothing."""
 
-from .claims import VERDICTS, Part, check, detectable, holm, judge, paired, save_claims, scoreboard
+from .claims import VERDICTS, Part, check, detectable, holm, judge, paired, part, save_claims, scoreboard, span
 from .figures import (
     CE_COLOUR,
     LS_COLOUR,
@@ -64,6 +64,7 @@ __all__ = [
     "markdown_board",
     "noise_palette",
     "paired",
+    "part",
     "rate_axis",
     "rate_colour",
     "rate_lines",
@@ -74,6 +75,7 @@ __all__ = [
     "say",
     "scoreboard",
     "show",
+    "span",
     "split_seeds",
     "style",
     "summary",

@@ -16,7 +16,7 @@ Of several primary parts all must be supported; else the claim is reversed if on
 then inconclusive. Everything else is evidence: shown beside it, corrected together, without a vote.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from .figures import write
+from .paper import OTHER_SOURCES
 from .predictions import CLAIMS
 
 VERDICTS = (
@@ -174,7 +175,11 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
         row = {"id": c.id, "verdict": verdict, "claim": c.text, "source": c.source, "notebook": c.notebook}
         measured = bool(c.primary) or verdict == "not tested"
         row |= {"kind": "measured" if measured else "formulas", "compared": c.primary, "margin": c.margin}
-        row |= {"named": c.named if c.primary else "", "found": _found(parts, verdict) + _but(other, verdict)}
+        row |= {
+            "of_paper": c.source not in OTHER_SOURCES,
+            "named": c.named if c.primary else "",
+            "found": _found(parts, verdict) + _but(other, verdict),
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -199,14 +204,29 @@ def _but(evidence: pd.DataFrame, verdict: str) -> str:
     )
 
 
+def part(judged: pd.DataFrame, claim: str, *texts: str) -> pd.Series:
+    """The first part of a claim that has all `texts` in its statement and, in brackets, its protocol."""
+    parts = judged[judged["claim"] == claim]
+    said = parts["statement"] + " [" + parts["protocol"] + "]"
+    return parts[[all(text in line for text in texts) for line in said]].iloc[0]
+
+
+def span(estimate: Mapping, digits: int = 1, scale: float = 1.0, sign: str = "+", unit: str = "") -> str:
+    """A `paired` estimate in a sentence: `mean unit [low, high]`, of a single value without the interval.
+
+    A negative `scale` turns it round; with `sign` "" only a minus is shown.
+    """
+    mean, *ends = (scale * estimate[k] for k in ("mean", "low", "high"))
+    interval = " [{}, {}]".format(*(f"{v:{sign}.{digits}f}" for v in sorted(ends))) if estimate["n"] > 1 else ""
+    return f"{mean:{sign}.{digits}f}{unit}{interval}".replace("-", "−")
+
+
 def numbers(row) -> str:
     """A part's estimate with its interval, n, and, where it is inconclusive, what could have been shown."""
     if np.isnan(row["mean"]):
         return f" (n = {row['n']:,.0f})" if row["n"] and not np.isnan(row["n"]) else ""
-    digits = "+.4f" if abs(row["mean"]) < 0.1 else "+.3f"
-    if row["n"] == 1:
-        return f": {row['mean']:{digits}}, n = 1".replace("-", "−")
-    text = f": {row['mean']:{digits}} [{row['low']:{digits}}, {row['high']:{digits}}], n = {row['n']:.0f}"
-    if row["result"] == "inconclusive":
+    digits = 4 if abs(row["mean"]) < 0.1 else 3
+    text = f": {span(row, digits)}, n = {row['n']:.0f}"
+    if row["n"] > 1 and row["result"] == "inconclusive":
         text += f", could have shown {detectable(row['sd'], int(row['n']), row['overlap']):.3f}"
-    return text.replace("-", "−")
+    return text

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from ..theory import smoothing_scale
+
 LS_COLOUR, CE_COLOUR, NLS_COLOUR, PAPER_COLOUR = "#c0392b", "#5d6d7e", "#1e8449", "#7d3c98"
 RATE_LABEL = "smooth rate r   (negative  ←  0  →  label smoothing)"
 
@@ -27,7 +29,7 @@ def rate_colour(rate: float) -> str:
 
 def rate_position(rate) -> np.ndarray:
     """Where a rate stands on the axis of rates: −log(1 − r), on which smoothing and symmetric noise add."""
-    return -np.log1p(-np.asarray(rate, dtype=float))
+    return smoothing_scale(rate)
 
 
 def rate_axis(ax, rates: Sequence[float], label: bool = True) -> None:

@@ -42,6 +42,7 @@ def published(table: str) -> pd.DataFrame:
 
 
 FIRST_LOOK = "after a first look"
+OTHER_SOURCES = ("this project", "Patrini et al. 2017", "Wei and Liu 2021", "Lukasik et al. 2020")  # than the paper
 
 
 @dataclass(frozen=True)
