@@ -1,8 +1,8 @@
 """What this project predicts, of negative rates in notebook 10 and of its advice in 11, and all claims together.
 
 The comparisons and their margins were fixed before the records of the tables `mechanism_*` and `choose` were made, but
-for what `named` says; and the interval of `gain` became a jackknife where a bootstrap had been named, before its records
-were looked at. Trials on seeds from 1000 on, which no table uses, set steps and learning rates.
+for what `named` says; and the interval of `gain` became a jackknife where a bootstrap had been named, before
+its records were looked at. Trials on seeds from 1000 on, which no table uses, set steps and learning rates.
 """
 
 from .paper import CLAIMS as PAPER_CLAIMS
