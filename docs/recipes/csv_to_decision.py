@@ -1,6 +1,6 @@
 """From a csv with a noisy label column to a decision, in five cells.
 
-pip install 'negative-label-smoothing[choose]'. Needs skorch, scikit-learn, pandas, matplotlib.
+In a clone: pip install '.[choose]'. Needs skorch, scikit-learn, pandas, matplotlib.
 """
 
 # %% 1. The csv. This one is made here: 30 % of the diagnoses in a clinical data set are flipped.
