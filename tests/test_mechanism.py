@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nls.lab import mechanism, tables
-from nls.lab.mechanism import VOTES, ClippedSGD, Matched, Robust, Votes, votes_loss
-from nls.lab.methods import Loss
+from nls.lab.mechanism import ClippedSGD, Matched, votes_loss
+from nls.lab.methods import VOTES, Loss, Robust, Votes
 from nls.lab.models import mlp
 from nls.lab.stacks import Stack
 from nls.report.mechanism import clustered, crossing, jackknife, minimum, partial_spearman, spearman, toy_threshold
@@ -51,6 +51,16 @@ def test_votes_have_the_gradient_written_out(variant):
         expected = expected * by_hand(z, torch.tensor(-8.0)).norm() / expected.norm()
     assert fitted.any() and not fitted.all() and (share != 1).any()
     torch.testing.assert_close(gradient([loss], z[None])[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", tables.IMAGE_VOTES)
+def test_one_network_has_the_votes_of_a_stack_of_one(variant):
+    z, loss = logits(), Votes("votes", -6.0, **VOTES[variant])
+    alone = z.T.clone().requires_grad_()
+    loss(alone, Y[BATCH], alone[:0], Y[:0]).backward()
+    torch.testing.assert_close(alone.grad.T * len(BATCH), gradient([loss], z[None])[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="voters: got 1 of clean, expected all for one network alone"):
+        Votes("votes", -6.0, voters="clean")(alone, Y[BATCH], alone[:0], Y[:0])
 
 
 def test_all_votes_are_gls_and_none_are_taken_from_another_model():

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from ..losses import gls_loss
-from .methods import Loss
+from .methods import Loss, Votes, pull
 from .metrics import accuracies, calibration
 from .models import initialising, mlp
 from .problems import MLPRecipe, TextRecipe, fit_stack, train_on
 from .runs import INIT, SPLIT, Recipe, Run, stream
 from .stacks import ADAM, Problem, Stack, stack_loss
 
-GCE_EXPONENT = 0.7  # Zhang and Sabuncu 2018
 CLIP = 1.0  # length of a model's gradient at most: without, a loss without minimiser runs away under SGD
 
 
@@ -53,66 +52,9 @@ class Matched(Loss):
         return super().soft_labels(num_classes) / (1 - self.rate)
 
 
-@dataclass(frozen=True)
-class Robust(Loss):
-    """Generalised cross entropy (1 − p_y^q)/q and, at q = 1, the mean absolute error 1 − p_y."""
-
-    exponent: float = 1.0
-
-    def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
-        p = logits.softmax(1).gather(1, target[:, None])[:, 0]
-        return ((1 - p.clamp_min(1e-12) ** self.exponent) / self.exponent).mean()
-
-
-@dataclass(frozen=True)
-class Votes(Loss):
-    """GLS whose rate, example by example, is a share of r: what an example whose label is fitted adds beyond its cross
-    entropy is its vote.
-
-    Attributes:
-        dose: the share for fitted examples that are voters; the other fitted ones have none.
-        voters: all; or a part of the rows: clean (their label is right), flipped, or `part` of them at random.
-        misfit: the share for examples whose label is not the prediction.
-        equal_norm: whether the gradient of each batch is scaled to the length that it has with all votes.
-    """
-
-    dose: float = 1.0
-    voters: str = "all"
-    part: float = 1.0
-    misfit: float = 1.0
-    equal_norm: bool = False
-
-    def soft_labels(self, num_classes: int) -> None:
-        return None
-
-
-VOTES: dict[str, dict] = {
-    "no votes": {"dose": 0.0},
-    "1/4 of each vote": {"dose": 0.25},
-    "1/2 of each vote": {"dose": 0.5},
-    "no votes, equal norm": {"dose": 0.0, "equal_norm": True},
-    "1/4 of each vote, equal norm": {"dose": 0.25, "equal_norm": True},
-    "1/2 of each vote, equal norm": {"dose": 0.5, "equal_norm": True},
-    "1/4 of the voters": {"part": 0.25},
-    "1/2 of the voters": {"part": 0.5},
-    "clean voters": {"voters": "clean"},
-    "flipped voters": {"voters": "flipped"},
-    "votes alone": {"misfit": 0.0},
-}
-
-
 def loss_of(run: Run) -> Loss:
-    """The loss of a run of notebook 10; GLS and the complementary (unhinged) loss are everybody's."""
-    match run.method:
-        case "votes":
-            return Votes("votes", run.rate, **VOTES[run.variant])
-        case "gce":
-            return Robust("gce", exponent=GCE_EXPONENT)
-        case "mae":
-            return Robust("mae")
-        case "gls" if run.recipe.matched:
-            return Matched("gls", run.rate)
-    return Loss.of(run)
+    """The loss of a run of notebook 10, which may be matched."""
+    return Matched("gls", run.rate) if run.method == "gls" and run.recipe.matched else Loss.of(run)
 
 
 def votes_loss(
@@ -136,20 +78,11 @@ def votes_loss(
         z, target = logits[ms], y[ms][:, batch]
         own = rate * torch.where(z.argmax(1) == target, share[:, batch], misfit)
         each = gls_loss(z, target, own, reduction="none").mean(1)
-        scale = torch.where(equal, _norm(z, target, rate) / _norm(z, target, own), 1.0)
+        scale = torch.where(equal, pull(z, target, rate) / pull(z, target, own), 1.0)
         total = (scale * each).sum()
         return total + rest(logits[others], batch, peer_logits, peer_batch) if rest else total
 
     return loss
-
-
-@torch.no_grad()
-def _norm(logits: Tensor, target: Tensor, rate: Tensor) -> Tensor:
-    """Length (m,) of the gradient p − t in the logits (m, K, B) of a batch, t the label smoothed at `rate` (m, B)."""
-    num_classes = logits.shape[1]
-    onehot = torch.nn.functional.one_hot(target, num_classes).transpose(1, 2)
-    t = (1 - rate)[:, None] * onehot + rate[:, None] / num_classes
-    return (logits.softmax(1) - t).flatten(1).norm(dim=1)
 
 
 # ---------------------------------------------------------------- recipes

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .. import losses
 from ..theory import smoothed
 from .runs import Run
+
+GCE_EXPONENT = 0.7  # Zhang and Sabuncu 2018
 
 
 def correction(run: Run) -> Literal["true", "estimated"] | None:
@@ -28,7 +31,14 @@ class Loss:
 
     @classmethod
     def of(cls, run: Run, T: np.ndarray | None = None) -> "Loss":
-        """The variant names the divergence or, as `alpha 0.5`, the weight of the peers."""
+        """The variant names the divergence, who votes or, as `alpha 0.5`, the weight of the peers."""
+        match run.method:
+            case "votes":
+                return Votes("votes", run.rate, **VOTES[run.variant])
+            case "gce":
+                return Robust("gce", exponent=GCE_EXPONENT)
+            case "mae":
+                return Robust("mae")
         alpha = float(run.variant.removeprefix("alpha ")) if run.method == "peer" and run.variant else 1.0
         return cls(run.method, run.rate, T, run.variant if run.method == "fdiv" else None, alpha)
 
@@ -63,8 +73,79 @@ class Loss:
                 return losses.forward_correction(logits, target, self.T)
             case "complementary":
                 return losses.complementary_loss(logits, target)
+            case "weight_decay":
+                return 0 * logits.sum()
             case "peer":
                 return losses.peer_loss(logits, target, peer_logits, peer_target, self.alpha)
             case "fdiv":
                 return losses.f_divergence_loss(logits, target, peer_logits, peer_target, self.divergence)
-        raise ValueError(f"method: got {self.method!r}, expected gls, blc, flc, complementary, peer or fdiv")
+        known = "gls, blc, flc, complementary, peer, fdiv, votes, gce, mae or weight_decay"
+        raise ValueError(f"method: got {self.method!r}, expected {known}")
+
+
+@dataclass(frozen=True)
+class Robust(Loss):
+    """Generalised cross entropy (1 − p_y^q)/q and, at q = 1, the mean absolute error 1 − p_y."""
+
+    exponent: float = 1.0
+
+    def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
+        p = logits.softmax(1).gather(1, target[:, None])[:, 0]
+        return ((1 - p.clamp_min(1e-12) ** self.exponent) / self.exponent).mean()
+
+
+@dataclass(frozen=True)
+class Votes(Loss):
+    """GLS whose rate, example by example, is a share of r: what an example whose label is fitted adds beyond its cross
+    entropy is its vote.
+
+    Attributes:
+        dose: the share for fitted examples that are voters; the other fitted ones have none.
+        voters: all; or a part of the rows: clean (their label is right), flipped, or `part` of them at random.
+        misfit: the share for examples whose label is not the prediction.
+        equal_norm: whether the gradient of each batch is scaled to the length that it has with all votes.
+    """
+
+    dose: float = 1.0
+    voters: str = "all"
+    part: float = 1.0
+    misfit: float = 1.0
+    equal_norm: bool = False
+
+    def soft_labels(self, num_classes: int) -> None:
+        return None
+
+    def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
+        """Of one network, for which all rows are voters; of many, and for other voters, `mechanism.votes_loss`."""
+        if (self.voters, self.part) != ("all", 1.0):
+            raise ValueError(f"voters: got {self.part:g} of {self.voters}, expected all for one network alone")
+        own = self.rate * torch.where(logits.argmax(1) == target, self.dose, self.misfit)
+        loss = losses.gls_loss(logits, target, own)
+        if not self.equal_norm:
+            return loss
+        whole, part = (pull(logits.T[None], target[None], r) for r in (own.new_tensor([[self.rate]]), own[None]))
+        return whole[0] / part[0] * loss
+
+
+VOTES: dict[str, dict] = {
+    "no votes": {"dose": 0.0},
+    "1/4 of each vote": {"dose": 0.25},
+    "1/2 of each vote": {"dose": 0.5},
+    "no votes, equal norm": {"dose": 0.0, "equal_norm": True},
+    "1/4 of each vote, equal norm": {"dose": 0.25, "equal_norm": True},
+    "1/2 of each vote, equal norm": {"dose": 0.5, "equal_norm": True},
+    "1/4 of the voters": {"part": 0.25},
+    "1/2 of the voters": {"part": 0.5},
+    "clean voters": {"voters": "clean"},
+    "flipped voters": {"voters": "flipped"},
+    "votes alone": {"misfit": 0.0},
+}
+
+
+@torch.no_grad()
+def pull(logits: Tensor, target: Tensor, rate: Tensor) -> Tensor:
+    """Length (m,) of the gradient p − t in the logits (m, K, B) of a batch, t the label smoothed at `rate` (m, B)."""
+    num_classes = logits.shape[1]
+    onehot = torch.nn.functional.one_hot(target, num_classes).transpose(1, 2)
+    t = (1 - rate)[:, None] * onehot + rate[:, None] / num_classes
+    return (logits.softmax(1) - t).flatten(1).norm(dim=1)

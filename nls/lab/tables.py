@@ -10,7 +10,8 @@ from ..theory import r_opt, rate_at_scale
 from . import data, tabular
 from .choosing import ChoosingRecipe
 from .images import STARTS, ImageRecipe
-from .mechanism import VOTES, ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
+from .mechanism import ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
+from .methods import VOTES
 from .problems import MLPRecipe, TextRecipe
 from .runs import Recipe, Run, grouped
 from .trainer import FadingStage, LinearStage, Stage
@@ -88,14 +89,16 @@ TABLE2_COLUMNS = (
     ("cifar10", "asymmetric_oneway", 0.4),
 )
 TABLE2_RATES = (0.8, 0.6, 0.4, 0.0, -0.4, -0.8, -1.0, -2.0, -4.0, -6.0)
+IMAGE_VOTES = ("no votes", "1/2 of each vote", "no votes, equal norm", "votes alone")  # of r = -6, notebook 10
 TABLE2_LONGER = (2, 3, 7)  # cross entropy at 1 - r times the learning rate, for r = -1, -2 and -6
 TABLE2_REPEATED = (("cifar10", "symmetric", 0.2), ("cifar10", "symmetric", 0.6))  # `small`: seeds after the first
 # `medium`: the candidates that meet in a claim, three a side with the paper's winners among them, and the columns with
 # further seeds, on which the first checkpoint is followed to the memorised end, too.
 LS_CANDIDATES, NLS_CANDIDATES = CANDIDATES["table2"].values()
-MEDIUM_COLUMNS = sorted(TABLE2_COLUMNS[:-1], key=lambda column: column != ("cifar10", "symmetric", 0.6))
+CLEAN, NOISIEST = ("cifar10", "symmetric", 0.0), ("cifar10", "symmetric", 0.6)
+MEDIUM_COLUMNS = sorted(TABLE2_COLUMNS[:-1], key=lambda column: column != NOISIEST)
 MEDIUM_SEEDS = {
-    ("cifar10", "symmetric", 0.6): range(5),
+    NOISIEST: range(5),
     ("cifar10", "symmetric", 0.2): range(3),
     ("cifar100", "symmetric", 0.6): range(3),
     ("cifar10", "worse", 0.40208): range(5),
@@ -408,11 +411,11 @@ def strong(table: str, profile: str, columns: Iterable[tuple[str, str, float]], 
 def medium_column(base: Run) -> list[Run]:
     """One warm-up, and what starts from it: from the epoch that the test set chooses; on Table 5 and the columns with
     further seeds from the one that noisy labels choose (often the same, and then trained once); there also from the
-    last. For every seed but 0 the candidates alone."""
-    whole = base.seed == 0
-    repeated = (base.dataset, base.noise, base.noise_rate) in MEDIUM_SEEDS
+    last; so, too, from a network that has memorised clean labels. For every seed but 0 the candidates alone."""
+    whole, column = base.seed == 0, (base.dataset, base.noise, base.noise_rate)
+    repeated = column in MEDIUM_SEEDS
     best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
-    figure3 = (-4.0,) if (base.dataset, base.noise, base.noise_rate) == ("cifar10", "symmetric", 0.6) else ()
+    figure3 = (-4.0,) if column == NOISIEST else ()
     candidates = (0.0, *LS_CANDIDATES, *NLS_CANDIDATES, *figure3, best)
     from_last = (0.0, 0.4, *NLS_CANDIDATES, *((best,) if whole else ()))
     begun = dataclasses.replace(base, start="best_test")
@@ -424,11 +427,23 @@ def medium_column(base: Run) -> list[Run]:
         runs += _rates_and_controls(dataclasses.replace(base, start="noisy_val"), candidates)
     if base.table == "table5" and whole:
         runs += _robust_losses(dataclasses.replace(base, start="noisy_val", rate=None))
-    if repeated:
-        last = dataclasses.replace(base, start="last")
+    last = dataclasses.replace(base, start="last")
+    if repeated or column == CLEAN:
         runs += [dataclasses.replace(last, rate=rate) for rate in dict.fromkeys(from_last)]
         runs.append(untouched(last))
-    return runs
+    return runs + (_unlearning_controls(last) if whole and column == NOISIEST else [])
+
+
+def _unlearning_controls(last: Run) -> list[Run]:
+    """What else might un-learn: weight decay alone, cross entropy and robust losses with the step of r = −6, and that
+    rate with some of the votes of fitted examples (notebook 10)."""
+    other = dataclasses.replace(last, rate=None)
+    return [
+        dataclasses.replace(other, method="weight_decay"),
+        *(dataclasses.replace(with_lr(last, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
+        *(with_lr(dataclasses.replace(other, method=method), 7) for method in ("complementary", "gce", "mae")),
+        *(dataclasses.replace(last, method="votes", rate=-6.0, variant=variant) for variant in IMAGE_VOTES),
+    ]
 
 
 def annealed_column(base: Run) -> list[Run]:
