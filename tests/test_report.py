@@ -133,6 +133,17 @@ def test_holm_counts_all_primaries_of_a_notebook():
     assert verdict(weak) == "supported" and judged["verdict"].iloc[0] == "inconclusive"
 
 
+def test_a_part_without_records_leaves_a_conjunction_open(tmp_path):
+    """A claim of two comparisons is not supported by one of them, but one is enough to reverse it."""
+    for mean, expected in ((0.1, "inconclusive"), (-0.1, "reversed")):
+        half = part(differences(mean, WIDE), "table2-high")
+        assert verdict(half) == expected
+        report.save_claims(report.judge([half]), "07", tmp_path)
+        board = report.scoreboard(tmp_path).set_index("id")
+        assert board.loc["table2-high", "found"].startswith("1 of 2 parts have records; a statement: ")
+    assert verdict(*[part(differences(0.1, WIDE), "table2-high")] * 2) == "supported"
+
+
 def test_one_seed_is_never_enough():
     assert verdict(part([0.5])) == "inconclusive"
 

@@ -12,8 +12,8 @@ reversed                Holm-adjusted p < .05 on the other side; of a claim of e
                         outside the margin
 not tested              nothing was run in the claim's own setting
 
-Of several primary parts all must be supported; else the claim is reversed if one part is, then smaller than matters,
-then inconclusive. Everything else is evidence: shown beside it, corrected together, without a vote.
+Of several primary parts all must be there and supported; else the claim is reversed if one part is, then smaller than
+matters, then inconclusive. Everything else is evidence: shown beside it, corrected together, without a vote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
     table["p_holm"] = tests.groupby(table["role"]).transform(lambda p: holm(p))
     table["result"] = [_result(row, known[row.claim]) for row in table.itertuples()]
     deciding = table[table["role"] == "primary"].groupby("claim")["result"]
-    decided = {claim: _of_all(results) for claim, results in deciding}
+    decided = {claim: _of_all(results, known[claim].parts) for claim, results in deciding}
     table["verdict"] = [decided.get(claim, "not tested") for claim in table["claim"]]
     return table.drop(columns="ok")
 
@@ -150,10 +150,10 @@ def _result(row, claim) -> str:
     return ("supported" if row.mean > 0 else "reversed") if row.p_holm < 0.05 else "inconclusive"
 
 
-def _of_all(results: pd.Series) -> str:
-    """A conjunction's verdict: what speaks against it first."""
+def _of_all(results: pd.Series, parts: int) -> str:
+    """A conjunction's verdict: what speaks against it first. A part without records leaves it open."""
     order = ("counterexample", "reversed", "smaller than matters", "inconclusive", "supported", "identity")
-    return min(results, key=order.index)
+    return min([*results, *["inconclusive"] * (len(results) < parts)], key=order.index)
 
 
 def save_claims(judged: pd.DataFrame, notebook: str, figures: Path | str) -> None:
@@ -178,19 +178,21 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
         row |= {
             "of_paper": c.source not in OTHER_SOURCES,
             "named": c.named if c.primary else "",
-            "found": _found(parts, verdict) + _but(other, verdict),
+            "found": _found(parts, verdict, c.parts) + _but(other, verdict),
         }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _found(parts: pd.DataFrame, verdict: str) -> str:
+def _found(parts: pd.DataFrame, verdict: str, expected: int) -> str:
     """How the parts came out, and the first of those that decide the verdict."""
     if not len(parts):
         return ""
-    first = parts[parts["result"] == verdict].iloc[0]
+    first = parts.iloc[parts["result"].eq(verdict).argmax()]
     counts = parts["result"].value_counts()
     found = ", ".join(f"{n} {result}" for result, n in counts.items()) if len(counts) > 1 else f"all {len(parts)} parts"
+    if len(parts) < expected:
+        return f"{len(parts)} of {expected} parts have records; {first['statement']}{numbers(first)}"
     of_parts = f"{found}; " if len(parts) > 1 else ""
     false = "false: " if verdict == "counterexample" else ""
     return f"{of_parts}{false}{first['statement']}{numbers(first)}"

@@ -86,6 +86,15 @@ def partial_spearman(table: pd.DataFrame, a: str, b: str, given: Sequence[str]) 
     return float(np.corrcoef(left.T)[0, 1])
 
 
+def by_the_shared_axis(cells: pd.DataFrame, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """Correlations (draws,) of the gain with the class means of *another* data set less the cross entropy of this one:
+    what cross entropy on both axes makes by itself."""
+    rng = np.random.default_rng(seed)
+    means = (cells["means_inputs"] + cells["ce"]).to_numpy().reshape(cells["dataset"].nunique(), -1)
+    other = (rng.permutation(means).ravel() - cells["ce"] for _ in range(draws))
+    return np.array([stats.spearmanr(values, cells["strong"]).statistic for values in other])
+
+
 def jackknife(table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], cluster: str = "dataset") -> list[float]:
     """Pseudo-values of a statistic, one a cluster: their mean and spread judge it as if clusters were the sample."""
     names, whole = table[cluster].unique(), statistic(table)
@@ -180,3 +189,28 @@ def ring(ax, table: pd.DataFrame, measure: str) -> None:
     """A grey ring around the mean of plain cross entropy at each noise rate."""
     plain = table[table["rate"] == 0].groupby("s")[measure].mean()
     ax.plot(plain.index, plain, **RING)
+
+
+OTHERS = {
+    "weight_decay": "weight decay alone",
+    "complementary": "unhinged loss, step × 7",
+    "gce": "generalised cross entropy, step × 7",
+    "mae": "mean absolute error, step × 7",
+}
+VOTED = ("no votes", "1/2 of each vote", "no votes, equal norm", "votes alone")
+CONTROLS = [
+    *("the checkpoint", OTHERS["weight_decay"], "r = 0", *(f"r = 0, step × {k}" for k in (2, 3, 7))),
+    *("r = −6", *(f"r = −6, {v}" for v in VOTED), *list(OTHERS.values())[1:]),
+]
+
+
+def image_names(records: pd.DataFrame) -> list[str]:
+    """What each run on images is, in words: its rate or loss, and what was changed."""
+
+    def name(method: str, rate: float, variant: str | None) -> str:
+        if method in OTHERS:
+            return OTHERS[method]
+        changed = "" if pd.isna(variant) else ", " + variant.replace("lr x", "step × ")
+        return "the checkpoint" if variant == "untouched" else f"r = {rate:g}{changed}".replace("-", "−")
+
+    return [name(*run) for run in records[["method", "rate", "variant"]].itertuples(index=False)]
