@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 # Past this condition number, a matrix that was ever stored in float32 cannot be told from a singular one.
 _MAX_CONDITION = 1 / torch.finfo(torch.float32).eps
+_MOST_CLASSES = 10**6  # where K is read from the labels: more are identifiers
 _TOLERANCE = 1e-5  # of sums of rows, and of entries below 0: T may have been float32
 
 
@@ -65,17 +66,27 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name}: expected an array, got rows of unequal length") from error
 
 
-def check_labels(name: str, labels: Any, num_classes: int) -> np.ndarray:
-    """`labels` as int64 (N,); TypeError unless integers, ValueError unless 1-D, not empty, 0 ... num_classes - 1."""
+def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
+    """`labels` as int64 (N,); TypeError unless integers, ValueError unless 1-D, not empty, 0 ... num_classes - 1.
+
+    `num_classes` None: any number of classes.
+    """
     labels = as_numpy(name, labels)
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}")
-    outside = labels[(labels < 0) | (labels >= num_classes)]
+        hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if _texts(labels) else ""
+        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}{hint}")
+    outside = labels[(labels < 0) | (labels >= (num_classes or _MOST_CLASSES))]
     if outside.size:
-        raise ValueError(f"{name}: expected classes 0 to {num_classes - 1}, got {outside[0]}")
+        expected = f"classes 0 to {num_classes - 1}" if num_classes else "classes counted from 0"
+        hint = ", in pandas the code of a missing label" if outside[0] == -1 else ""
+        raise ValueError(f"{name}: expected {expected}, got {outside[0]}{hint}")
     return labels.astype(np.int64)
+
+
+def _texts(array: np.ndarray) -> bool:
+    return array.dtype.kind in "OSUT" and isinstance(array[0], str | bytes)
 
 
 def check_level(level: float) -> float:
@@ -85,12 +96,14 @@ def check_level(level: float) -> float:
 
 def check_every_class(labels: Any, num_classes: int | None, least: int = 0) -> np.ndarray:
     """`check_labels` of "labels"; also a ValueError unless each class has `least` rows, and ten (None: K from them)."""
-    array = check_labels("labels", labels, num_classes or 10**6)
+    array = check_labels("labels", labels, num_classes)
     counts = np.bincount(array, minlength=max(2, num_classes or 0))
     least, k = max(10, least), int(counts.argmin())
     if counts[k] < least:
+        hint = "; np.unique(labels, return_inverse=True)[1] counts the classes from 0"
         raise ValueError(
             f"labels: expected at least {least} rows of each class 0 to {len(counts) - 1}, got {counts[k]} of {k}"
+            f"{hint if counts[k] == 0 and not num_classes else ''}"
         )
     return array
 

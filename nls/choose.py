@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from .checks import check_every_class, check_integer, check_level, check_seed
+from .losses import GLSLoss
 from .noise import NoiseReport, noise_from
 from .theory import smoothing_scale
 
@@ -211,12 +212,12 @@ def choose_rate(
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
-    _check_finite(estimator, X, labels)
     groups = _equal_rows(X) if groups is None else np.asarray(groups)
     if groups.shape != labels.shape:
         raise ValueError(f"groups: expected shape {labels.shape}, got {groups.shape}")
     with torch.random.fork_rng():
-        _try_out(estimator, param, rates, X, int(labels.max()) + 1)
+        inputs = _inputs(estimator, X, labels)
+        _try_out(estimator, param, rates, inputs, int(labels.max()) + 1)
 
     settings = estimator, param, rates, cv, repeats, seed, n_jobs
     partitions, correct, lost, probs = _cross_validate(X, labels, groups, settings)
@@ -274,10 +275,11 @@ def choose_rate(
 # Training
 
 
-def _try_out(estimator: Any, param: str, rates: Sequence[float], X: Any, K: int) -> None:
+def _try_out(estimator: Any, param: str, rates: Sequence[float], inputs: Any, K: int) -> None:
     """Refuse before any training an estimator without the parameter or, if it is skorch's, without probabilities.
 
-    skorch takes any parameter of a criterion that it has not built yet, so its networks are built here.
+    skorch takes any parameter of a criterion that it has not built yet, so its networks are built here and meet a few
+    of the rows that they will be given.
     """
     from sklearn.base import clone
 
@@ -289,11 +291,35 @@ def _try_out(estimator: Any, param: str, rates: Sequence[float], X: Any, K: int)
         if hasattr(net, "initialize"):
             net.initialize()
     except (TypeError, ValueError) as error:
+        longer = [repr(name) for name in estimator.get_params() if name.endswith(f"__{param}")]
         raise ValueError(
-            f"param: expected a parameter of the estimator that takes rates, got {param!r}: {error}"
+            f"param: expected a parameter of the estimator that takes rates, got {param!r}: "
+            f"{'this estimator has ' + ', '.join(longer) if longer else error}"
         ) from error
-    if hasattr(net, "initialize") and net is trial:
-        _check_probs(trial.predict_proba(_rows(X, np.arange(min(8, X.shape[0])))), K)
+    loss = getattr(net, "criterion_", None)
+    if type(loss) is torch.nn.CrossEntropyLoss and param.endswith("label_smoothing") and min(rates) < 0:
+        raise ValueError(
+            f"param: expected a loss that knows rates below 0, such as nls.GLSLoss with its smooth_rate, got {param!r} "
+            "of torch.nn.CrossEntropyLoss, which trains plain cross entropy there"
+        )
+    if not hasattr(net, "initialize") or net.callbacks or not hasattr(inputs, "shape"):
+        return  # a callback may shape the network when training begins
+    rows = _rows(inputs, np.arange(min(8, inputs.shape[0])))
+    try:
+        probs, output = net.predict_proba(rows), net.forward(rows)
+    except (RuntimeError, TypeError, ValueError) as error:
+        kind = "rows of a data frame" if hasattr(rows, "iloc") else f"{rows.dtype} rows of shape {rows.shape[1:]}"
+        hint = '; most networks take float32, which X.to_numpy("float32") or X.astype("float32") gives'
+        raise ValueError(
+            f"X: expected rows that the network takes, got {kind}: {error}{'' if 'float32 ' in kind else hint}"
+        ) from error
+    _check_probs(probs, K)
+    output = (output[0] if isinstance(output, tuple) else output).double()
+    if isinstance(loss, GLSLoss) and bool((output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-4).all()):
+        raise ValueError(
+            f"estimator: expected a network that ends in logits, as GLSLoss takes them, got probabilities, "
+            f"{output[0].numpy().round(3).tolist()} in a row; leave the softmax to predict_nonlinearity"
+        )
 
 
 def _check_probs(probs: np.ndarray, K: int) -> np.ndarray:
@@ -474,16 +500,32 @@ def _rates(rates: Sequence[float]) -> list[float]:
     return [float(rate) for rate in array]
 
 
-def _check_finite(estimator: Any, X: Any, labels: np.ndarray) -> None:
-    """Refuse NaN and infinite values in X, or in what the first steps of a pipeline make of them."""
-    name, bad = "X", _not_finite(X)
-    if bad is not None and len(getattr(estimator, "steps", ())) > 1:
-        from sklearn.base import clone
+def _inputs(estimator: Any, X: Any, labels: np.ndarray) -> Any:
+    """X, or what the first steps of a pipeline make of it; None where a step does more than transform.
 
-        name = "X after the first steps of the pipeline"
-        bad = _not_finite(clone(estimator[:-1]).fit_transform(X, labels))
+    NaN and infinite values are refused.
+    """
+    from sklearn.base import clone
+
+    first = [step for _, step in getattr(estimator, "steps", ())[:-1] if step not in (None, "passthrough")]
+    bad = _not_finite(X)
+    if not first:
+        if bad is not None:
+            raise ValueError(f"X: expected finite values, got NaN or an infinite one, first in row {bad}")
+        return X
+    if not all(hasattr(step, "transform") for step in first):
+        return None
+    try:
+        inputs = clone(estimator[:-1]).fit_transform(X, labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"X: expected what the first steps of the pipeline take: {error}") from error
+    bad = _not_finite(inputs) if hasattr(inputs, "shape") else None
     if bad is not None:
-        raise ValueError(f"{name}: expected finite values, got NaN or an infinite one, first in row {bad}")
+        raise ValueError(
+            "X after the first steps of the pipeline: expected finite values, got NaN or an infinite one, first in row "
+            f"{bad}; sklearn.impute.SimpleImputer() as first step fills gaps"
+        )
+    return inputs
 
 
 def _not_finite(X: Any) -> int | None:

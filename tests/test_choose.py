@@ -352,7 +352,16 @@ def network(**changes):
         "module__out_features": 3,
     }
     arguments |= changes
-    return NeuralNetClassifier(nn.Linear, **{k: v for k, v in arguments.items() if v is not ...})
+    return NeuralNetClassifier(**{"module": nn.Linear} | {k: v for k, v in arguments.items() if v is not ...})
+
+
+class Probabilities(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).softmax(-1)
+
+
+def piped(net, X):
+    return choose_rate(make_pipeline(StandardScaler(), net), X, Y, param="neuralnetclassifier__criterion__smooth_rate")
 
 
 def test_a_network_of_skorch_needs_no_code():
@@ -426,7 +435,7 @@ BAD = {
     "NaN after a pipeline": (
         lambda: choose_rate(make_pipeline(StandardScaler(), Never()), with_a_hole(X), Y, param="never__rate"),
         ValueError,
-        "X after the first steps of the pipeline: .* first in row 7$",
+        "X after the first steps of the pipeline: .* first in row 7; .*SimpleImputer",
     ),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
     "param": (lambda: choose_rate(Never(), X, Y, param="alpha"), ValueError, "param: expected a parameter"),
@@ -439,6 +448,50 @@ BAD = {
         lambda: choose_rate(network(predict_nonlinearity=None), X.astype("f"), Y),
         ValueError,
         "estimator: expected predict_proba to give",
+    ),
+    "logits in a pipeline": (
+        lambda: piped(network(predict_nonlinearity=None), X.astype("f")),
+        ValueError,
+        "estimator: expected predict_proba to give",
+    ),
+    "probabilities for logits": (
+        lambda: choose_rate(network(module=Probabilities), X.astype("f"), Y),
+        ValueError,
+        "estimator: expected a network that ends in logits.*got probabilities",
+    ),
+    "float64": (lambda: choose_rate(network(), X, Y), ValueError, r"X: .*got float64 rows of shape \(2,\): .*float32"),
+    "float64 in a pipeline": (lambda: piped(network(), X), ValueError, "X: .*got float64 rows .*float32"),
+    "width": (
+        lambda: choose_rate(network(module__in_features=5), X.astype("f"), Y),
+        ValueError,
+        r"X: expected rows that the network takes, got float32 rows of shape \(2,\): .*multiplied.*\)$",
+    ),
+    "text in a pipeline": (lambda: piped(network(), np.full((60, 2), "a")), ValueError, "X: expected what the first"),
+    "param without its steps": (
+        lambda: choose_rate(make_pipeline(StandardScaler(), network()), X.astype("f"), Y),
+        ValueError,
+        "param: expected a .*this estimator has 'neuralnetclassifier__criterion__smooth_rate'$",
+    ),
+    "label_smoothing of torch": (
+        lambda: choose_rate(
+            network(criterion=nn.CrossEntropyLoss, criterion__smooth_rate=...),
+            X.astype("f"),
+            Y,
+            param="criterion__label_smoothing",
+        ),
+        ValueError,
+        "param: expected a loss that knows rates below 0",
+    ),
+    "names": (
+        lambda: choose_rate(Never(), X, np.array(["a", "b", "c"], dtype=object)[Y], param="rate"),
+        TypeError,
+        "labels: expected integers, got dtype object; names, labels = np.unique",
+    ),
+    "from 1": (lambda: choose_rate(Never(), X, Y + 1, param="rate"), ValueError, "labels: .*got 0 of 0; np.unique"),
+    "missing label": (
+        lambda: choose_rate(Never(), X, np.where(np.arange(60) == 5, -1, Y), param="rate"),
+        ValueError,
+        "labels: expected classes counted from 0, got -1, in pandas the code of a missing label$",
     ),
     "classes": (
         lambda: choose_rate(network(module__out_features=2), X.astype("f"), Y),

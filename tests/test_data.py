@@ -312,7 +312,7 @@ def test_notice_travels_with_the_shipped_file():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: load("iris"), ValueError, r"name: expected one of splice, twonorm.*digits.*got 'iris'"),
+        (lambda: load("nosuch"), ValueError, r"name: expected one of splice, twonorm.*digits.*got 'nosuch'"),
         (lambda: load("splice", None), TypeError, r"seed: expected an integer of at least 0, got None"),
         (lambda: twonorm_sample(0, 1), ValueError, r"n: expected an integer of at least 1, got 0"),
         (lambda: twonorm_posterior(np.zeros((3, 2))), ValueError, r"x: expected shape \(N, 20\), got \(3, 2\)"),

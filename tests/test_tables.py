@@ -52,6 +52,10 @@ def test_no_config_has_changed(table, profile, number, digest):
     assert (len(configs), digest_of(configs)) == (number, digest)
 
 
+def test_the_configs_of_every_table_are_frozen():
+    assert set(FROZEN["table"]) == set(TABLES)
+
+
 def digest_of(configs):
     return hashlib.sha256(" ".join(configs).encode()).hexdigest()[:16]
 
