@@ -129,6 +129,13 @@ class RateChoice:
                 f"rate by {1 - self.rate:g} (Adam needs no change). If the accuracy falls together with the loss, as "
                 "it may with many classes, begin with some epochs of cross entropy."
             )
+        lines.append(
+            f"In short: try forward correction with noise.T beside rate {self.rate:g}, and keep what does better out of "
+            "fold."
+            if not self.noise.symmetric
+            else f"In short: train at rate {self.rate:g}"
+            + (", the best guess." if len(self.not_worse) == len(self.table) else ".")
+        )
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -224,7 +231,7 @@ def choose_rate(
     folds = _fold_means(correct, partitions)
     mean, zero = folds.mean(axis=0), rates.index(_nearest_zero(rates))
     best, chosen = int(mean.argmax()), _decide(rule, rates, folds, cv, level, seed)
-    keep, critical, error = _not_worse(folds, cv, level, seed)
+    keep, critical, error = not_worse(folds, cv, level, seed)
     spread = np.where(np.isfinite(error[best]), error[best], 0.0)
     diverged = (_fold_means(lost, partitions) > 0).sum(axis=0)
     whole = [not np.isnan(p).any() for p in probs]
@@ -440,7 +447,7 @@ def _covariance(folds: np.ndarray, cv: int) -> np.ndarray:
     return np.atleast_2d(np.cov(folds.T)) * (1 / len(folds) + 1 / (cv - 1))
 
 
-def _not_worse(folds: np.ndarray, cv: int, level: float, seed: int) -> tuple[np.ndarray, float, np.ndarray]:
+def not_worse(folds: np.ndarray, cv: int, level: float, seed: int) -> tuple[np.ndarray, float, np.ndarray]:
     """Which rates no other one beats; the critical value of all pairs at once; standard errors of the differences.
 
     Under ties the largest t of all pairs exceeds its critical value with probability 1 - level. Rates that are beaten
@@ -469,7 +476,7 @@ def _decide(rule: str, rates: Sequence[float], folds: np.ndarray, cv: int, level
     if rule == "one_se":
         keep = mean >= mean[best] - np.where(np.arange(len(mean)) == best, 0, _errors(_covariance(folds, cv))[best])
     else:
-        keep = _not_worse(folds, cv, level, seed)[0]
+        keep = not_worse(folds, cv, level, seed)[0]
     return rates.index(_nearest_zero(np.array(rates)[keep]))
 
 

@@ -21,7 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from nls import GLSLoss, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
-from nls.choose import RULES, _class_means, _decide, _not_worse
+from nls.choose import RULES, _class_means, _decide, not_worse
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -146,10 +146,10 @@ def folds_of(mean, rng, N=1000, cv=5, repeats=3):
 
 def test_the_set_keeps_all_tied_rates_at_its_level():
     rng = np.random.default_rng(0)
-    tied = [_not_worse(folds_of(np.full(6, 0.7), rng), 5, 0.8, 0)[0].all() for _ in range(150)]
+    tied = [not_worse(folds_of(np.full(6, 0.7), rng), 5, 0.8, 0)[0].all() for _ in range(150)]
     assert 0.7 <= np.mean(tied) <= 0.9  # three standard errors
     mean = np.array([0.3, 0.5, 0.7, 0.7, 0.7, 0.5])
-    kept = np.array([_not_worse(folds_of(mean, rng), 5, 0.8, 0)[0] for _ in range(150)])
+    kept = np.array([not_worse(folds_of(mean, rng), 5, 0.8, 0)[0] for _ in range(150)])
     assert 0.7 <= kept[:, 2:5].all(axis=1).mean() <= 0.9  # as the others leave first
     assert kept[:, [0, 1, 5]].mean() < 0.01
 
@@ -157,7 +157,7 @@ def test_the_set_keeps_all_tied_rates_at_its_level():
 def test_rates_with_the_same_predictions_stay_together():
     folds = folds_of(np.array([0.7, 0.7, 0.2]), np.random.default_rng(0))
     folds[:, 1] = folds[:, 0]
-    assert _not_worse(folds, 5, 0.95, 0)[0].tolist() == [True, True, False]
+    assert not_worse(folds, 5, 0.95, 0)[0].tolist() == [True, True, False]
 
 
 def test_the_default_rule_has_the_least_regret_on_the_curves_of_table_1():
@@ -240,6 +240,7 @@ def test_the_noise_is_read_from_the_rate_nearest_0():
 def test_choose_rate_says_when_labels_cannot_tell():
     choice = choose_rate(Oracle(slope=0.001), *oracle_data(90), [0.4, 0, -1], param="rate")
     assert len(choice.not_worse) == 3 and "cannot tell" in str(choice)
+    assert str(choice).endswith(f"In short: train at rate {choice.rate:g}, the best guess.")
     assert choose_rate(Oracle(slope=0.0), *oracle_data(90), [0.4, 0, -1], param="rate", rule="nearest_zero").rate == 0
 
 
@@ -247,6 +248,7 @@ def test_choose_rate_withholds_the_theory_where_noise_is_not_symmetric():
     X, _ = oracle_data()
     choice = choose_rate(Oracle(), X, corrupt(X[:, 0].astype(int), pair_flip(3, 0.3), 0), [0, -2], param="rate")
     assert not choice.noise.symmetric and choice.table["clean_difference"].isna().all()
+    assert str(choice).splitlines()[-1].startswith("In short: try forward correction")
     assert "forward_correction" in str(choice) and "points of noisy accuracy would" in str(choice)
 
 

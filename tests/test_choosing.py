@@ -60,6 +60,13 @@ def test_ways_take_what_they_say():
     assert found["best"] == 0.6 and found["best rate"] == -8
 
 
+def test_the_set_leaves_out_what_folds_show_to_be_worse():
+    frame = records()
+    for k in range(1, 6):
+        frame[f"fold_{k}"] = np.where(frame["rate"] < -1, 0.3, 0.8) + 0.01 * np.cos(k * np.arange(7))
+    assert read.sets(frame) == {("a", 0.2, 0): (0.4, 0.0, -1.0)}
+
+
 def test_best_is_one_rate_for_all_seeds_and_luckiest_is_not():
     one, two = records(last=[0, 0.5, 0.6, 0, 0, 0, 0]), records(last=[0, 0.9, 0.4, 0, 0, 0, 0], seed=1)
     found = read.ways(pd.concat([one, two]), {"a": 2})

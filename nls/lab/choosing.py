@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .methods import Loss
-from .problems import MLPRecipe, batch_order, train_on
+from .problems import MLPRecipe, TextRecipe, batch_order, train_on
 from .runs import Run
 from .stacks import Problem
 
@@ -22,6 +22,11 @@ class ChoosingRecipe(MLPRecipe):
 
     def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
         return choosing(runs, device)
+
+
+@dataclass(frozen=True)
+class ChoosingTextRecipe(TextRecipe, ChoosingRecipe):
+    """The same on text."""
 
 
 def choosing(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:

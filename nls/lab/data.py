@@ -670,7 +670,7 @@ for _name, _read, _classes, _title, _licence, _obtain, _citation in (
 ):  # fmt: skip
     contents = _read.__doc__.splitlines()[0].rstrip(".")
     SOURCES[_name] = Source(_title, contents, _licence, _obtain, _citation, _tabular(_read, _classes), _classes)
-for _name, _classes in tabular.KEEL.items():
+for _name, _classes in (tabular.KEEL | tabular.KEEL_UNUSED).items():
     SOURCES[_name] = Source(
         title=f"{_name.capitalize()}, of KEEL",
         contents="a tabular set, used by notebooks 10 and 11",

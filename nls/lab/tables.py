@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ..checks import check_seed
 from ..theory import r_opt, rate_at_scale
 from . import data, tabular
-from .choosing import ChoosingRecipe
+from .choosing import ChoosingRecipe, ChoosingTextRecipe
 from .images import STARTS, ImageRecipe
 from .mechanism import ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
 from .methods import VOTES
@@ -213,6 +213,9 @@ CHOOSE_SETS = (
     "waveform",
 )
 CHOOSE_RECIPE = ChoosingRecipe(width=32, lr=0.005, evaluate_every=50)
+CHOOSE_TEXT_RECIPE = ChoosingTextRecipe(
+    width=32, lr=0.002, steps=200, batch_size=256, evaluate_every=10, heldout_fraction=0.1
+)
 
 
 def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
@@ -683,12 +686,27 @@ def mechanism_votes(profile: str, seeds: Iterable[int]) -> list[Run]:
 
 def choose(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Notebook 11: what noisy labels say of each rate, and what it is worth; `quick` and `smoke` train one cell."""
-    regime, datasets, noise_rates, seeds = _slice(profile, CHOOSE_SETS, CHOOSE_NOISE_RATES, seeds)
+    return _choose("choose", profile, CHOOSE_SETS, seeds)
+
+
+def choose_further(profile: str, seeds: Iterable[int]) -> list[Run]:
+    """Notebook 11: the same on sets that no other table uses, and for four seeds on AG News as in notebook 08."""
+    seeds = list(seeds)
+    runs = _choose("choose_further", profile, tabular.KEEL_UNUSED, seeds)
+    if profile in ("smoke", "quick"):
+        return runs
+    return runs + _choose("choose_further", profile, ["ag_news"], seeds[:4], CHOOSE_TEXT_RECIPE)
+
+
+def _choose(
+    table: str, profile: str, datasets: Iterable[str], seeds: Iterable[int], recipe: MLPRecipe = CHOOSE_RECIPE
+) -> list[Run]:
+    regime, datasets, noise_rates, seeds = _slice(profile, datasets, CHOOSE_NOISE_RATES, seeds)
     runs = []
     for seed, dataset, eps in itertools.product(seeds, datasets, noise_rates):
         best = round(r_opt(eps, data.SOURCES[dataset].num_classes), 12) + 0.0
         for rate in dict.fromkeys((*CHOOSE_RATES, best)):
-            run = _gls("choose", profile, dataset, eps, rate, seed, CHOOSE_RECIPE)
+            run = _gls(table, profile, dataset, eps, rate, seed, recipe)
             runs.append(dataclasses.replace(run, regime=regime))
     return runs
 
@@ -746,4 +764,5 @@ TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
     "mechanism_gain": mechanism_gain,
     "mechanism_votes": mechanism_votes,
     "choose": choose,
+    "choose_further": choose_further,
 }

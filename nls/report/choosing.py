@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..choose import not_worse
 from ..theory import r_opt
 from .figures import rate_position
 
@@ -58,6 +59,20 @@ def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
             "luckiest": by_rate.max(axis=1),
         }
     ).reset_index()
+
+
+def sets(records: pd.DataFrame) -> dict[tuple, tuple[float, ...]]:
+    """Of each data set, noise rate and seed, the rates that its folds do not show to be worse than another one (95 %).
+
+    As `nls.choose_rate` has them, but of one partition where that has three.
+    """
+    among = records[records["rate"].isin(RATES)].set_index("rate")
+    found = {}
+    for cell, rows in among.groupby(CELL):
+        folds = rows.loc[list(RATES)].filter(regex=r"^fold_\d").to_numpy().T
+        keep = not_worse(folds, len(folds), 0.95, 0)[0]
+        found[cell] = tuple(rate for rate, kept in zip(RATES, keep, strict=True) if kept)
+    return found
 
 
 def by_seed(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:

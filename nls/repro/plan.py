@@ -13,14 +13,15 @@ from ..lab.tables import FRESH_SEEDS, table_runs
 class Shown:
     """A table that a notebook shows, and the parameter that says for how many seeds.
 
-    With `part` it takes hours: the profiles of `WHOLE` train it, the others a part of it, for one seed, and show the
-    committed records.
+    With `part` it takes hours: the profiles of `WHOLE` train it, the others a part of it, for one seed (and without
+    `slice` nothing), and show the committed records.
     """
 
     table: str
     seeds: int
     parameter: str = "SEEDS"
     part: bool = False
+    slice: bool = True
 
 
 WHOLE = ("small", "medium", "annealed", "paper")
@@ -36,7 +37,10 @@ PLAN = {
         Shown("mechanism_gain", 6, "GAIN_SEEDS", part=True),
         Shown("mechanism_votes", 10, "VOTE_SEEDS", part=True),
     ),
-    "11_choose_your_rate": (Shown("choose", 8, part=True),),
+    "11_choose_your_rate": (
+        Shown("choose", 8, part=True),
+        Shown("choose_further", 8, "FURTHER_SEEDS", part=True, slice=False),
+    ),
 }
 
 
@@ -47,6 +51,6 @@ def runs(notebook: str, profile: str, parameters: Mapping[str, Any]) -> list[Run
         seeds = check_integer(shown.parameter, parameters.get(shown.parameter, shown.seeds), 1)
         if not shown.part or profile in WHOLE:
             found += table_runs(shown.table, profile, [*range(seeds), *FRESH_SEEDS.get(shown.table, ())])
-        if shown.part:
+        if shown.part and shown.slice:
             found += table_runs(shown.table, "smoke" if profile == "smoke" else "quick", [0])
     return found
