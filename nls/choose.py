@@ -129,13 +129,10 @@ class RateChoice:
                 f"rate by {1 - self.rate:g} (Adam needs no change). If the accuracy falls together with the loss, as "
                 "it may with many classes, begin with some epochs of cross entropy."
             )
-        lines.append(
-            f"In short: try forward correction with noise.T beside rate {self.rate:g}, and keep what does better out of "
-            "fold."
-            if not self.noise.symmetric
-            else f"In short: train at rate {self.rate:g}"
-            + (", the best guess." if len(self.not_worse) == len(self.table) else ".")
-        )
+        guess = ", the best guess" if len(self.not_worse) == len(self.table) else ""
+        beside = "try forward correction with noise.T beside it, and keep what does better out of fold"
+        also = "" if self.noise.symmetric else f"; {beside}"
+        lines.append(f"In short: train at rate {self.rate:g}{guess}{also}.")
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
