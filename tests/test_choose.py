@@ -144,6 +144,7 @@ def folds_of(mean, rng, N=1000, cv=5, repeats=3):
     return mean + np.sqrt(cv / N) * (np.sqrt(1 / cv) * shared + np.sqrt(1 - 1 / cv) * own)
 
 
+@pytest.mark.slow
 def test_the_set_keeps_all_tied_rates_at_its_level():
     rng = np.random.default_rng(0)
     tied = [not_worse(folds_of(np.full(6, 0.7), rng), 5, 0.8, 0)[0].all() for _ in range(150)]

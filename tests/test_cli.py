@@ -186,6 +186,7 @@ def test_a_dead_kernel_or_an_unreadable_state_stops_nothing(house):
     assert "01_good" in call("run", "01")[1]
 
 
+@pytest.mark.slow
 def test_train_keeps_to_the_columns_asked_for(tmp_path):
     code, text = call("train", "connections", "--profile", "smoke", "--results", tmp_path)
     assert code == 0 and "connections: 7 records" in text

@@ -77,6 +77,7 @@ assert "scipy" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_borrower_needs_nothing_but_torch_numpy_and_scipy():
     """The README's lines where every other package is hidden; SciPy is not even imported before it is used."""
     shown = re.search(r"```python\n(import torch.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)[1]

@@ -83,7 +83,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("kill_at", [5, 12, 20, 35])
+@pytest.mark.parametrize("kill_at", [pytest.param(n, marks=pytest.mark.slow) for n in (5, 12, 35)] + [20])
 def test_a_killed_run_ends_in_the_record_of_one_that_was_not(column, checkpoints, monkeypatch, kill_at):
     run = pick(column, start="noisy_val", rate=-1.0)
     run = dataclasses.replace(

@@ -101,6 +101,7 @@ def real(name):
     return os.environ.get("NLS_DATA") and not data.SOURCES[name].missing()
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_real_images_and_human_labels(name):
