@@ -191,9 +191,8 @@ def _found(parts: pd.DataFrame, verdict: str, expected: int) -> str:
     first = parts.iloc[parts["result"].eq(verdict).argmax()]
     counts = parts["result"].value_counts()
     found = ", ".join(f"{n} {result}" for result, n in counts.items()) if len(counts) > 1 else f"all {len(parts)} parts"
-    if len(parts) < expected:
-        return f"{len(parts)} of {expected} parts have records; {first['statement']}{numbers(first)}"
-    of_parts = f"{found}; " if len(parts) > 1 else ""
+    found = f"{len(parts)} of {expected} parts have records" if len(parts) < expected else found
+    of_parts = f"{found}; " if max(len(parts), expected) > 1 else ""
     false = "false: " if verdict == "counterexample" else ""
     return f"{of_parts}{false}{first['statement']}{numbers(first)}"
 

@@ -197,11 +197,6 @@ OTHERS = {
     "gce": "generalised cross entropy, step × 7",
     "mae": "mean absolute error, step × 7",
 }
-VOTED = ("no votes", "1/2 of each vote", "no votes, equal norm", "votes alone")
-CONTROLS = [
-    *("the checkpoint", OTHERS["weight_decay"], "r = 0", *(f"r = 0, step × {k}" for k in (2, 3, 7))),
-    *("r = −6", *(f"r = −6, {v}" for v in VOTED), *list(OTHERS.values())[1:]),
-]
 
 
 def image_names(records: pd.DataFrame) -> list[str]:
