@@ -123,23 +123,24 @@ def test_outputs_are_no_change_and_one_that_began_is_not_done(house):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
         patch.setattr(batch, "run_papermill", kill)
-        batch.execute(j)
+        batch.run([j], force=True)
     assert batch.reason(before, batch.last_state(j), j) == "never finished"
 
 
 def test_a_kernel_that_cannot_start_is_started_again(house, monkeypatch):
     real, starts = batch.run_papermill, []
 
-    def refuse(*arguments):
-        starts.append(arguments)
-        return real(*arguments) if len(starts) == 3 else ("RuntimeError: Kernel died before replying", 0)
+    def refuse(j):
+        starts.append(j)
+        yield batch.Outcome("begun", "")
+        return (yield from real(j)) if len(starts) == 3 else ("RuntimeError: Kernel died before replying", 0)
 
     monkeypatch.setattr(batch, "run_papermill", refuse)
-    assert batch.execute(job(house, "01_loss")).state == "done"
+    assert batch.run([job(house, "01_loss")])["01_loss"].state == "done"
     assert len(starts) == batch.KERNEL_STARTS == 3
     monkeypatch.setattr(batch, "KERNEL_STARTS", 1)
     starts.clear()
-    assert batch.execute(job(house, "03_theory")).why == "RuntimeError: Kernel died before replying"
+    assert batch.run([job(house, "03_theory")])["03_theory"].why == "RuntimeError: Kernel died before replying"
 
 
 @pytest.mark.slow
@@ -161,7 +162,7 @@ def test_parameters_and_paths_arrive_as_they_are(tmp_path, monkeypatch):
         WHERE=None,
     )
     given = {"SMALL": 1e-5, "TEXT": "yes: − {b}", "LIST": [1, None, -2.5], "WHERE": "1e-5"}
-    outcome = batch.execute(batch.Job(path, home / "build", given))
+    [outcome] = batch.run([batch.Job(path, home / "build", given)]).values()
     assert outcome.state == "done", outcome.why
     [_, _, shown] = nbformat.read(home / "build" / "notebooks" / "02_values.ipynb", as_version=4).cells
     assert shown.outputs[0].text == f"{(1e-5, 'yes: − {b}', [1, None, -2.5], '1e-5')!r} {sys.executable}\n"
@@ -188,15 +189,19 @@ def test_a_batch_in_which_one_in_ten_fails(house):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_fails_its_notebook_alone(house):
-    """The kernel kills the process that executes its notebook, every time."""
+    """The kernel kills the process that executes its notebook, every time; another leaves a process behind, which holds
+    all that it was given open."""
     write(house / "notebooks" / "02_killer.ipynb", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
-    names = ("01_loss", "02_killer", "03_theory")
+    write(house / "notebooks" / "04_leaver.ipynb", "import os\nos.system('sleep 600 & echo $! > ../left')")
+    names = ("01_loss", "02_killer", "03_theory", "04_leaver")
     outcomes = batch.run([job(house, name) for name in names], workers=2)
     assert {name: outcome.state for name, outcome in outcomes.items()} == {
         "01_loss": "done",
         "02_killer": "failed",
         "03_theory": "done",
+        "04_leaver": "done",
     }
+    os.kill(int((house / "left").read_text()), signal.SIGKILL)
     assert outcomes["02_killer"].why == "killed by SIGKILL, for memory perhaps"
 
 

@@ -14,10 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -33,6 +32,8 @@ from ..lab import data
 
 SCOREBOARD = "12"  # reads what the others wrote, so it runs last and again whenever one of them ran
 ENDS = ("done", "unchanged", "failed")
+LOOK_SECONDS = 0.05  # between two looks at what the notebooks are doing
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DISK_SLEEP)  # the last while a child is started
 KERNEL_STARTS = 3  # a kernel's ports are chosen before they are taken, and another one may be quicker
 
 
@@ -75,7 +76,7 @@ class Outcome:
     cells: int = 0
 
 
-Told = Callable[[Job, Outcome], None]  # of every change of a job's state, from several threads
+Told = Callable[[Job, Outcome], None]  # of a job's state, again and again
 
 
 def silent(job: Job, outcome: Outcome) -> None:
@@ -92,7 +93,7 @@ def run(jobs: Sequence[Job], *, workers: int = 1, force: bool = False, told: Tol
     """Execute what has changed, `workers` notebooks at a time; what became of every job, by its name.
 
     The job that took longest last time comes first, the scoreboard last. A failing notebook stops nobody: it keeps its
-    traceback in `notebooks/` of its folder. An interruption ends the notebooks and their kernels.
+    traceback in `notebooks/` of its folder. An interruption ends the notebooks and their kernels. Main thread only.
     """
     outcomes = {}
     if len({job.state for job in jobs}) < len(jobs):
@@ -105,16 +106,29 @@ def run(jobs: Sequence[Job], *, workers: int = 1, force: bool = False, told: Tol
                 before = last_state(job)
                 outcomes[job.stem] = Outcome("unchanged", "", before["seconds"], before["cells"])
                 told(job, outcomes[job.stem])
-        order = sorted(why, key=lambda job: -last_state(job).get("seconds", 0.0))
-        with _notebooks(workers) as submit:
-            futures = {}
-            for job in order:
-                told(job, Outcome("queued", why[job]))
-                futures[submit(execute, job, told)] = job
-            for future in as_completed(futures):
-                job, outcome = futures[future], future.result()
-                outcomes[job.stem] = replace(outcome, why=why[job]) if outcome.state == "done" else outcome
-                told(job, outcomes[job.stem])
+        waiting = deque(sorted(why, key=lambda job: -last_state(job).get("seconds", 0.0)))
+        for job in waiting:
+            told(job, Outcome("queued", why[job]))
+        active: dict[Job, Generator[Outcome, None, None]] = {}
+        with _noted_interruptions() as interrupted:
+            try:
+                while waiting or active:
+                    while waiting and len(active) < workers:
+                        job = waiting.popleft()
+                        active[job] = execute(job)
+                    for job, course in list(active.items()):
+                        outcome = next(course)
+                        if outcome.state in ENDS:
+                            del active[job]
+                            outcome = replace(outcome, why=why[job]) if outcome.state == "done" else outcome
+                            outcomes[job.stem] = outcome
+                        told(job, outcome)
+                    if interrupted:
+                        raise KeyboardInterrupt
+                    time.sleep(LOOK_SECONDS)
+            finally:
+                for course in active.values():
+                    course.close()
     return outcomes
 
 
@@ -212,8 +226,11 @@ def _content_hash(path: Path, size: int, modified: int) -> str:
 # ---------------------------------------------------------------- executing one
 
 
-def execute(job: Job, told: Told = silent) -> Outcome:
-    """Run one notebook in a process of its own and keep its state. A failure is an outcome."""
+def execute(job: Job) -> Generator[Outcome, None, None]:
+    """Run one notebook in a process of its own and keep its state: what it is doing, as often as one asks, and its end.
+
+    A failure is an outcome. Closed before its end, it kills the process and its descendants.
+    """
     begun, executed = time.time(), 0
     try:
         key = key_of(job)
@@ -222,8 +239,8 @@ def execute(job: Job, told: Told = silent) -> Outcome:
         job.state.unlink(missing_ok=True)
         job.output.unlink(missing_ok=True)
         for _ in range(KERNEL_STARTS):
-            error, executed = run_papermill(job, told)
-            if not error or executed or _stopping.is_set():
+            error, executed = yield from run_papermill(job)
+            if not error or executed:
                 break
         if job.publish and not error:
             publish(job.output, job.source)
@@ -234,32 +251,48 @@ def execute(job: Job, told: Told = silent) -> Outcome:
             temporary.replace(job.state)
     except Exception as error:  # a folder or a disk that refuses, say
         outcome = Outcome("failed", f"{type(error).__name__}: {error}", time.time() - begun, executed)
-    return outcome
+    yield outcome
 
 
-def run_papermill(job: Job, told: Told) -> tuple[str, int]:
-    """What went wrong, empty if nothing did, and how many cells were executed."""
+def run_papermill(job: Job) -> Generator[Outcome, None, tuple[str, int]]:
+    """What went wrong, empty if nothing did, and how many cells were executed; what it said is kept in `state/`."""
     # papermill takes these two paths for templates of parameters.
     source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))
     command = [sys.executable, "-m", "papermill", source, output, "--cwd", str(job.source.parent)]
     command += ["--kernel", "python3", "--progress-bar", "--no-log-output"]
     command += ["--parameters_yaml", yaml.safe_dump(job.parameters)]
-    begun, executed, said = time.time(), 0, ""
+    log, begun = job.state.with_suffix(".log"), time.time()
     with tempfile.TemporaryDirectory() as kernels:
         # The kernel is this Python, whatever other kernel of that name the user may have.
         kernelspec.write_kernel_spec(Path(kernels, "kernels", "python3"))
         search = os.pathsep.join([kernels, os.environ.get("JUPYTER_PATH", "")])
-        with _started(command, env={**os.environ, "JUPYTER_PATH": search, "PYTHONIOENCODING": "utf-8"}) as process:
-            for line in process.stderr:
-                if at := re.search(r"(\d+)/(\d+) \[", line):
-                    executed = int(at[1])
-                    told(job, Outcome(f"cell {executed} of {at[2]}", "", time.time() - begun, executed))
-                elif line.strip():
-                    said = line.strip()
-        code = process.returncode
+        env = {**os.environ, "JUPYTER_PATH": search, "PYTHONIOENCODING": "utf-8"}
+        # Not a pipe, whose end would wait for whatever process a notebook leaves behind; a session of its own, so that
+        # Ctrl-C reaches this process alone.
+        with open(log, "wb") as file:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=env, start_new_session=True)
+        try:
+            while process.poll() is None:
+                executed, cells, _ = _progress(log)
+                yield Outcome(f"cell {executed} of {cells}" if cells else "begun", "", time.time() - begun, executed)
+        finally:
+            if process.poll() is None:
+                _end(process)
+    code, (executed, _, said) = process.returncode, _progress(log)
     if code < 0:
         return f"killed by {signal.Signals(-code).name}, for memory perhaps", executed
     return (_error_in(job.output) or said or f"exit code {code}") if code else "", executed
+
+
+def _progress(log: Path) -> tuple[int, int, str]:
+    """How many cells of how many are executed, and the last line about something else."""
+    executed, cells, said = 0, 0, ""
+    for line in log.read_text("utf-8", "replace").splitlines():
+        if at := re.search(r"(\d+)/(\d+) \[", line):
+            executed, cells = int(at[1]), int(at[2])
+        elif line.strip():
+            said = line.strip()
+    return executed, cells, said
 
 
 def _error_in(notebook: Path) -> str:
@@ -301,48 +334,32 @@ def _one_stream(outputs: list) -> list:
 
 # ---------------------------------------------------------------- processes
 
-_running: set[subprocess.Popen] = set()
-_stopping = threading.Event()
-
 
 @contextmanager
-def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen]:
-    """A process in a session of its own, so that Ctrl-C reaches this one alone; it has ended when the block has."""
-    options |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8", "errors": "replace"}
-    with subprocess.Popen(command, start_new_session=True, **options) as process:
-        _running.add(process)
-        if _stopping.is_set():
-            _end([process])
-        yield process
-    _running.discard(process)
-
-
-@contextmanager
-def _notebooks(workers: int) -> Iterator[Callable[..., Any]]:
-    """Submit to threads, each of which waits for one notebook's process. What ends the batch early ends them all."""
-    pool = ThreadPoolExecutor(workers)
+def _noted_interruptions() -> Iterator[list[int]]:
+    """Ctrl-C adds to the list: raised at once, it might fall between a process's start and our knowing of it."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
     try:
-        yield pool.submit
-    except BaseException:
-        _stopping.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        _end(list(_running))
-        raise
+        yield noted
     finally:
-        pool.shutdown()
-        _stopping.clear()
+        signal.signal(signal.SIGINT, before)
 
 
-def _end(processes: Sequence[subprocess.Popen]) -> None:
-    """Kill processes with all their descendants, a kernel among them being in a session of its own."""
+def _end(process: subprocess.Popen) -> None:
+    """Kill a process with all its descendants, a kernel among them being in a session of its own."""
     family = []
-    for process in processes:
+    with suppress(psutil.NoSuchProcess):
+        family.append(psutil.Process(process.pid))
+    for member in family:  # which grows by the children of each
         with suppress(psutil.NoSuchProcess):
-            root = psutil.Process(process.pid)
-            root.suspend()  # else it might start a kernel between the look at its children and its end
-            family += [root, *root.children(recursive=True)]
-    for process in family:
+            member.suspend()  # else it might start another between the look at its children and its end
+            asked = time.monotonic()
+            while member.status() not in STOPPED and time.monotonic() < asked + 1:
+                time.sleep(0.001)
+            family += member.children()
+    for member in family:
         with suppress(psutil.NoSuchProcess):
-            process.kill()
-    ours = {process.pid for process in processes}  # these are waited for where they were started
-    psutil.wait_procs([process for process in family if process.pid not in ours], timeout=3)
+            member.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=3)
