@@ -58,7 +58,11 @@ def minimum(s: Sequence[float], values: Sequence[float]) -> float:
 
 
 def toy_threshold(noise_rate: float, self_influence: float) -> float:
-    """s* of two classes with one shared and one own logit: −log[(1 − ε)(1 − 2ε)/(1 − 2ε − κ)], κ < 1 − 2ε."""
+    """s* = −log[(1 − ε)(1 − 2ε)/(1 − 2ε − κ)] of two classes, κ < 1 − 2ε: where wrong labels tip over in a toy.
+
+    A row's logit is moved by the mean of all pulls and by κ times its own. Right labels are fitted and pull with −r/2,
+    wrong ones are on the fence and pull with (r − 1)/2; they tip over where (1 − ε)(−r/2) + (ε + κ)(r − 1)/2 = 0.
+    """
     e, k = noise_rate, self_influence
     return float(np.log((1 - 2 * e - k) / ((1 - e) * (1 - 2 * e)))) if k < 1 - 2 * e else -np.inf
 

@@ -111,7 +111,7 @@ PREDICTIONS = [
     ),
     _predicted(
         "votes",
-        "The gain is the votes of fitted examples",
+        "Without the votes of fitted examples there is no gain",
         "Five sets, noise of shift 1.5, last accuracy: r = −8 less r = −8 without these votes, and the same at equal "
         "gradient norm",
         0.05,
