@@ -188,6 +188,10 @@ def choose_rate(
     it, "nearest_zero" the rate nearest 0 in the set. In a simulation with the accuracy curves of this project's records
     the first had the least regret. What is said of the noise rests on the rate nearest 0, whichever is chosen.
 
+    All rates train as long as the estimator says. To choose the number of epochs too, call once for each number and
+    take the call whose `table["accuracy"]` reaches highest: with the same `seed` all calls share their folds. With 0
+    among the rates that compares with cross entropy that is stopped, too.
+
     Args:
         estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
             criterion__smooth_rate=0.0, predict_nonlinearity=nn.Softmax(-1), train_split=None)`, say, or a pipeline.

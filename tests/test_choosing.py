@@ -1,9 +1,13 @@
 """Notebook 11's runs, and what is read off them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from nls import report
 from nls.choose import RATES
 from nls.lab import choosing as lab
 from nls.lab import tables
@@ -47,16 +51,19 @@ def test_ways_take_what_they_say():
     frame = records(
         last=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9], fold_1=[0, 0, 0.5, 0, 0.6, 0, 1], fold_2=[0, 0, 0.5, 0, 0.1, 0, 1]
     )
+    frame["stopped"] = [0.81, 0.82, 0.83, 0.84, 0.85, 0.86, 0.87]
+    frame["fold_stop"], frame["heldout"] = [0.6, 0.5, 0.9, 0.5, 0.5, 0.5, 1.0], [0.5, 0.5, 0.5, 0.9, 0.9, 0.5, 1.0]
     [found] = read.ways(frame, {"a": 2}).to_dict("records")
     assert found["folds"] == 0.3 and found["rate of folds"] == -1  # by both folds, among the rates that are tried
     assert (
-        found["folds, stopped"] == 0.8
+        found["folds, stopped"] == 0.83
         and found["one fold"] == 0.5
         and found["CE"] == 0.2
         and found["strong"] == 0.6
         and found["r_opt"] == 0.9
     )
-    assert found["rate of hold-out"] == 0 and found["hold-out"] == pytest.approx(0.71)  # a tie goes to the nearest 0
+    assert found["rate of hold-out"] == -2 and found["hold-out"] == pytest.approx(0.73)  # a tie goes to the nearest 0
+    assert found["hold-out, all"] == 0.84 and found["CE, all"] == 0.82  # the model that folds stop, of these rates
     assert found["best"] == 0.6 and found["best rate"] == -8
 
 
@@ -72,3 +79,23 @@ def test_best_is_one_rate_for_all_seeds_and_luckiest_is_not():
     found = read.ways(pd.concat([one, two]), {"a": 2})
     assert found["best"].tolist() == [0.5, 0.9] and found["luckiest"].tolist() == [0.6, 0.9]
     assert read.by_seed(found, found["best"]).loc["a"].tolist() == [0.5, 0.9]
+
+
+def test_which_rate_repeats_what_the_notebook_found():
+    root, way = Path(__file__).parents[1], read.WAYS
+    text, judged = (root / "docs/which_rate.md").read_text("utf-8"), pd.read_csv(root / "figures/11_claims.csv")
+    lines = [
+        ("ce", "rate of 5 folds less cross entropy, last step"),
+        ("ce", f"({way['folds']}) less ({way['CE, stopped']})"),
+        ("holdout", "5 folds less one hold-out, rate and stop"),
+        ("holdout", f"({way['folds, stopped']}) less ({way['hold-out, all']})"),
+        ("ce", f"({way['folds, stopped']}) less ({way['CE, stopped']})"),
+        ("ce", f"({way['folds, stopped']}) less ({way['CE, all']})"),
+    ]
+    parts = [report.part(judged, f"advice-new-{claim}", f"{line} [9 unused sets") for claim, line in lines]
+    assert re.findall(r"([+−][^|]*\]) \|$", text, re.MULTILINE) == [report.span(part, scale=100) for part in parts]
+    assert report.part(judged, "advice-new-set", "share")["note"] in text
+    nine = judged[(judged["role"] == "primary") & judged["claim"].str.startswith("advice-new")]
+    corrected = nine.set_index("claim")["p_holm"][["advice-new-ce", "advice-new-holdout"]]
+    assert (corrected > 0.05).all() and (report.holm(nine["p"]) < 0.05).all()
+    assert parts[3]["mean"] / parts[2]["mean"] == pytest.approx(0.5, abs=0.05)  # "about half"

@@ -36,6 +36,7 @@ def choosing(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[di
     on the noisy labels of a fold, trained on the others. fold_stop: the mean of the folds at the evaluation where it is
     best, and stopped: the clean accuracy there of the model trained on all labels. heldout, noisy_val: the best
     accuracy on the held-out noisy labels of one part, trained on the rest, and the clean accuracy at that evaluation.
+    So stopped and noisy_val differ in the rows that train as well as in the stop.
     """
     started, run = time.perf_counter(), runs[0]
     one = run.recipe.problem(runs)
