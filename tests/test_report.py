@@ -43,9 +43,9 @@ WIDE, NARROW = 0.05, 0.001
         (0.1, WIDE, "supported"),
         (-0.1, WIDE, "reversed"),
         (0.0, WIDE, "inconclusive"),
-        (0.0, NARROW, "smaller than matters"),
-        (0.002, NARROW, "smaller than matters"),  # significant, on the claimed side, and too small to matter
-        (-0.002, NARROW, "smaller than matters"),
+        (0.0, NARROW, "no difference that matters"),
+        (0.002, NARROW, "no difference that matters"),  # significant, on the claimed side, and too small to matter
+        (-0.002, NARROW, "no difference that matters"),
         (0.006, NARROW, "supported"),
     ],
 )
@@ -55,7 +55,7 @@ def test_the_verdict_of_a_difference(mean, sd, expected):
 
 @pytest.mark.parametrize(
     ("mean", "sd", "expected"),
-    [(0.0, NARROW, "supported"), (0.1, WIDE, "reversed"), (-0.1, WIDE, "reversed"), (0.0, WIDE, "inconclusive")],
+    [(0.0, NARROW, "supported"), (0.1, WIDE, "refuted"), (-0.1, WIDE, "refuted"), (0.0, WIDE, "inconclusive")],
 )
 def test_the_verdict_of_an_equality(mean, sd, expected):
     assert verdict(part(differences(mean, sd), EQUAL.id)) == expected
@@ -65,7 +65,7 @@ def test_all_parts_of_a_conjunction_must_be_supported():
     up, none, down = part(differences(0.1, 0.01)), part(differences(0.0, WIDE)), part(differences(-0.1, 0.01))
     assert verdict(up, up) == "supported"
     assert verdict(up, none) == "inconclusive"
-    assert verdict(up, none, part(differences(0.0, NARROW))) == "smaller than matters"
+    assert verdict(up, none, part(differences(0.0, NARROW))) == "no difference that matters"
     assert verdict(up, none, down) == "reversed"
 
 
@@ -78,7 +78,7 @@ def test_evidence_has_no_vote_and_a_correction_of_its_own():
 def test_formulas_are_identities_or_have_a_counterexample():
     assert verdict(Part("thm1", "s", "p", ok=True)) == "identity"
     assert verdict(Part("thm1", "s", "p", ok=True), Part("thm1", "s", "p", ok=False)) == "counterexample"
-    assert verdict(Part(MEASURED.id, "s", "p", ok=False)) == "reversed"
+    assert verdict(Part(MEASURED.id, "s", "p", ok=False)) == "refuted"
     assert verdict(Part("thm1", "s", "p", ok=True, evidence=True)) == "not tested"
 
 
@@ -145,7 +145,7 @@ def test_a_part_without_records_leaves_a_conjunction_open(tmp_path):
 
 
 def test_one_seed_is_never_enough():
-    assert verdict(part([0.5])) == "inconclusive"
+    assert verdict(part([0.5])) == "one seed so far"
 
 
 @pytest.mark.parametrize("both", [{}, {"ok": True, "differences": [1.0]}])
@@ -163,7 +163,7 @@ def test_unknown_claims_and_no_parts():
 
 def test_a_claims_table_shows_what_decided_and_how():
     shown = report.claims_table(report.judge([part(differences(0.1, WIDE), note="why"), part([0.5], evidence=True)]))
-    assert "supported" in shown and MEASURED.primary in shown and "evidence: inconclusive" in shown
+    assert "supported" in shown and MEASURED.primary in shown and "evidence: one seed so far" in shown
     assert (
         "+0.100 [+0.077, +0.123], n = 20, p &lt; .001" in shown.replace(", p < .001", ", p &lt; .001")
         and "why" in shown

@@ -4,16 +4,18 @@ The rule. A statement about formulas is an `identity`, or a `counterexample` to 
 **primary** comparison, written into `CLAIMS` together with the margin that matters. Its paired differences
 (positive: as claimed) decide:
 
-inconclusive            a single seed, or none of the following
-smaller than matters    the 90 % interval lies inside the margin, on whichever side of zero
-supported               Holm-adjusted p < .05 over the notebook's primaries, on the claimed side; of a claim of
-                        equality: the 90 % interval lies inside the margin
-reversed                Holm-adjusted p < .05 on the other side; of a claim of equality: the 95 % interval lies
-                        outside the margin
-not tested              nothing was run in the claim's own setting
+one seed so far              no interval yet
+no difference that matters   the 90 % interval lies inside the margin, on whichever side of zero
+supported                    Holm-adjusted p < .05 over the notebook's primaries, on the claimed side; of a claim of
+                             equality: the 90 % interval lies inside the margin
+reversed                     Holm-adjusted p < .05 on the other side: the opposite holds
+refuted                      of a claim of equality: the 95 % interval lies outside the margin
+inconclusive                 none of these
+not tested                   nothing was run in the claim's own setting
 
-Of several primary parts all must be there and supported; else the claim is reversed if one part is, then smaller than
-matters, then inconclusive. Everything else is evidence: shown beside it, corrected together, without a vote.
+Of several primary parts all must be there and supported; else the claim is reversed or refuted if one part is, then the
+verdict is no difference that matters, then inconclusive. Everything else is evidence: shown beside it, corrected
+together, without a vote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +35,10 @@ VERDICTS = (
     "supported",
     "counterexample",
     "reversed",
-    "smaller than matters",
+    "refuted",
+    "no difference that matters",
     "inconclusive",
+    "one seed so far",
     "not tested",
 )
 
@@ -137,22 +141,23 @@ def judge(parts: Sequence[Part]) -> pd.DataFrame:
 
 def _result(row, claim) -> str:
     if row.ok is not None:
-        exact = ("counterexample", "identity") if not claim.primary else ("reversed", "supported")
+        exact = ("counterexample", "identity") if not claim.primary else ("refuted", "supported")
         return exact[bool(row.ok)]
     if row.n == 1:
-        return "inconclusive"
+        return "one seed so far"
     inside = -claim.margin < row.low90 and row.high90 < claim.margin
     if claim.equal:
         outside = row.low >= claim.margin or row.high <= -claim.margin
-        return "supported" if inside else "reversed" if outside else "inconclusive"
+        return "supported" if inside else "refuted" if outside else "inconclusive"
     if inside:
-        return "smaller than matters"
+        return "no difference that matters"
     return ("supported" if row.mean > 0 else "reversed") if row.p_holm < 0.05 else "inconclusive"
 
 
 def _of_all(results: pd.Series, parts: int) -> str:
     """A conjunction's verdict: what speaks against it first. A part without records leaves it open."""
-    order = ("counterexample", "reversed", "smaller than matters", "inconclusive", "supported", "identity")
+    against = ("counterexample", "reversed", "refuted", "no difference that matters", "inconclusive", "one seed so far")
+    order = (*against, "supported", "identity")
     return min([*results, *["inconclusive"] * (len(results) < parts)], key=order.index)
 
 
@@ -199,7 +204,7 @@ def _found(parts: pd.DataFrame, verdict: str, expected: int) -> str:
 
 def _but(evidence: pd.DataFrame, verdict: str) -> str:
     """What of the evidence lies on the other side of a supported claim, so that its line does not hide it."""
-    against = evidence[(evidence["result"] == "reversed") & (verdict in ("supported", "identity"))]
+    against = evidence[evidence["result"].isin(["reversed", "refuted"]) & (verdict in ("supported", "identity"))]
     return "".join(
         f"; but [{row['protocol']}] {row['statement']}{numbers(row)}" for _, row in against.head(1).iterrows()
     )

@@ -31,8 +31,10 @@ COLOURS = {
     "supported": NLS_COLOUR,
     "counterexample": LS_COLOUR,
     "reversed": LS_COLOUR,
-    "smaller than matters": "#b9770e",
+    "refuted": LS_COLOUR,
+    "no difference that matters": "#b9770e",
     "inconclusive": CE_COLOUR,
+    "one seed so far": CE_COLOUR,
     "not tested": "#8a8a8a",
 }
 
