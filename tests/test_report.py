@@ -210,7 +210,7 @@ def found(tmp_path, *parts):
 
 
 def test_a_line_says_how_many_comparisons_came_out_how(tmp_path):
-    """What is decided before what is open, the many before the few, and one that decides; its margin if it is inside."""
+    """What is decided before what is open, the many before the few, and one that decides; its margin if inside."""
     up, none, down, tiny = (part(differences(*d)) for d in ((0.1, 0.01), (0.0, WIDE), (-0.1, 0.01), (0.001, NARROW)))
     assert found(tmp_path, up, up).startswith("both comparisons; a statement: +0.100")
     text = found(tmp_path, up, none, none, none, down, down, up)
