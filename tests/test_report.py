@@ -204,6 +204,40 @@ def test_a_supported_line_names_what_speaks_against_it(tmp_path):
     assert "; but [last] elsewhere: −0.100" in found
 
 
+def found(tmp_path, *parts):
+    report.save_claims(report.judge(parts), "01", tmp_path)
+    return report.scoreboard(tmp_path).set_index("id").loc[parts[0].claim, "found"]
+
+
+def test_a_line_says_how_many_comparisons_came_out_how(tmp_path):
+    """What is decided before what is open, the many before the few, and one that decides; its margin if inside."""
+    up, none, down, tiny = (part(differences(*d)) for d in ((0.1, 0.01), (0.0, WIDE), (-0.1, 0.01), (0.001, NARROW)))
+    assert found(tmp_path, up, up).startswith("both comparisons; a statement: +0.100")
+    text = found(tmp_path, up, none, none, none, down, down, up)
+    start = (
+        "reversed in 2 of 7 comparisons, supported in 2, inconclusive in 3; reversed, for example: a statement: −0.100"
+    )
+    assert text.startswith(start) and "margin" not in text
+    text = found(tmp_path, up, up, tiny)
+    assert text.startswith("supported in 2 of 3 comparisons, smaller than matters in 1: a statement: +0.001")
+    assert text.endswith(f"n = 20, margin {MEASURED.margin:g}")
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.1])
+def test_a_line_of_an_equality_has_its_margin(tmp_path, mean):
+    assert found(tmp_path, part(differences(mean, NARROW), EQUAL.id)).endswith(f"n = 20, margin {EQUAL.margin:g}")
+
+
+def test_the_counts_are_those_of_the_scoreboard(tmp_path):
+    report.save_claims(report.judge([part(differences(0.1, WIDE)), Part("thm1", "s", "p", ok=True)]), "01", tmp_path)
+    board = report.scoreboard(tmp_path)
+    head, _, *rows = report.markdown_counts(board).splitlines()
+    assert head == "| claims of | identity | supported | not tested |"
+    measured = (board["of_paper"] & (board["kind"] == "measured")).sum()
+    assert f"| the paper, measured ({measured}) | – | 1 | {measured - 1} |" in rows
+    assert sum(int(row.split("(")[1].split(")")[0]) for row in rows) == len(CLAIMS)
+
+
 def test_an_inconclusive_line_says_what_could_have_been_shown(tmp_path):
     report.save_claims(report.judge([part(differences(0.0, WIDE))]), "01", tmp_path)
     found = report.scoreboard(tmp_path).set_index("claim").loc[MEASURED.text, "found"]

@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from .figures import write
-from .paper import OTHER_SOURCES
+from .paper import OTHER_SOURCES, Claim
 from .predictions import CLAIMS
 
 VERDICTS = (
@@ -183,23 +183,39 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
         row |= {
             "of_paper": c.source not in OTHER_SOURCES,
             "named": c.named if c.primary else "",
-            "found": _found(parts, verdict, c.parts) + _but(other, verdict),
+            "found": _found(parts, verdict, c) + _but(other, verdict),
         }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _found(parts: pd.DataFrame, verdict: str, expected: int) -> str:
-    """How the parts came out, and the first of those that decide the verdict."""
+def _found(parts: pd.DataFrame, verdict: str, claim: Claim) -> str:
+    """How the parts came out, then the first of those that decide the verdict; with the margin where it counts.
+
+    It counts in an equality, and for what lies inside of it.
+    """
     if not len(parts):
         return ""
     first = parts.iloc[parts["result"].eq(verdict).argmax()]
-    counts = parts["result"].value_counts()
-    found = ", ".join(f"{n} {result}" for result, n in counts.items()) if len(counts) > 1 else f"all {len(parts)} parts"
-    found = f"{len(parts)} of {expected} parts have records" if len(parts) < expected else found
-    of_parts = f"{found}; " if max(len(parts), expected) > 1 else ""
+    held = claim.equal or max(-first["low90"], first["high90"]) < claim.margin
+    margin = f", margin {claim.margin:g}" if held and not np.isnan(first["mean"]) else ""
     false = "false: " if verdict == "counterexample" else ""
-    return f"{of_parts}{false}{first['statement']}{numbers(first)}"
+    return f"{_came_out(parts, first['result'], claim)}{false}{first['statement']}{numbers(first)}{margin}"
+
+
+def _came_out(parts: pd.DataFrame, decided: str, claim: Claim) -> str:
+    """How many of several parts have which result, what is open last; `decided` is the result of the one shown."""
+    counts, n = parts["result"].value_counts(), len(parts)
+    what = "comparisons" if claim.primary else "checks"
+    if n < claim.parts:
+        return f"{n} of {claim.parts} parts have records; "
+    if len(counts) == 1:
+        return "" if n == 1 else f"both {what}; " if n == 2 else f"all {n} {what}; "
+    order = sorted(counts.index, key=lambda r: (r == "inconclusive", -counts[r], r in ("supported", "identity")))
+    found = [f"{result} in {counts[result]}" for result in order]
+    found[0] += f" of {n} {what}"
+    example = ", for example: " if counts[decided] > 1 else ": "
+    return ", ".join(found) + ("" if decided == order[-1] else f"; {decided}") + example
 
 
 def _but(evidence: pd.DataFrame, verdict: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .claims import Part, judge, numbers, paired, save_claims
+from .claims import VERDICTS, Part, judge, numbers, paired, save_claims
 from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, write
 from .predictions import CLAIMS
 
@@ -225,3 +225,16 @@ def markdown_board(board: pd.DataFrame) -> str:
         for r in board.set_index("id").loc[list(README_CLAIMS)].itertuples()
     ]
     return "\n".join(["| claim | verdict | what we find | notebook |", "|---|---|---|---|", *rows])
+
+
+def markdown_counts(board: pd.DataFrame) -> str:
+    """How many claims of each kind have which verdict, as a Markdown table."""
+    whose = np.where(board["of_paper"], "the paper", "ours and others'")
+    counts = pd.crosstab([whose, board["kind"]], board["verdict"]).sort_index(ascending=[False, True])
+    counts = counts[[v for v in VERDICTS if v in counts]]
+    rows = [
+        [f"{who}, {what} ({row.sum()})", *(str(n or "–") for n in row)]
+        for (who, what), row in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
+    lines = [["claims of", *counts], ["---"] * (1 + counts.shape[1]), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
