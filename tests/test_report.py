@@ -219,7 +219,7 @@ def test_a_line_says_how_many_comparisons_came_out_how(tmp_path):
     )
     assert text.startswith(start) and "margin" not in text
     text = found(tmp_path, up, up, tiny)
-    assert text.startswith("supported in 2 of 3 comparisons, smaller than matters in 1: a statement: +0.001")
+    assert text.startswith("supported in 2 of 3 comparisons, no difference that matters in 1: a statement: +0.001")
     assert text.endswith(f"n = 20, margin {MEASURED.margin:g}")
 
 
