@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)
+RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)  # the default, and what notebook 11 studies
 RULES = ("best_mean", "one_se", "nearest_zero")
 DRAWS = 2000
 

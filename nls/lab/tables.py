@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..checks import check_seed
+from ..choose import RATES as CHOOSE_RATES
 from ..theory import r_opt, rate_at_scale
 from . import data, tabular
 from .choosing import ChoosingRecipe, ChoosingTextRecipe
@@ -200,9 +201,7 @@ VOTE_RECIPE = MemoryRecipe(width=32, lr=0.005, steps=1000, evaluate_every=200)
 VOTE_SHIFT = 1.5
 STRONG_RATE = -8.0
 
-# Notebook 11: the rates among which `nls.choose_rate` chooses by default, with r_opt trained beside them. The hold-out
-# may stop at any of 20 evaluations.
-CHOOSE_RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)
+# Notebook 11: r_opt is trained beside CHOOSE_RATES, and the hold-out may stop at any of 20 evaluations.
 CHOOSE_NOISE_RATES = (0.4, 0.2, 0.0)
 CHOOSE_SETS = (
     "digits",
