@@ -1,8 +1,8 @@
-"""Checks of arguments, shared by `losses`, `theory` and `noise`.
+"""Checks of arguments, shared by `losses`, `noise`, `choose` and the rooms above.
 
 A check returns its argument in the form to compute with, or raises an error that begins with the argument's name and
 says what was expected and what came: TypeError for a wrong kind of thing, ValueError for a wrong value of the right
-kind.
+kind. `theory` has its own, for arrays that broadcast.
 """
 
 import math
@@ -75,7 +75,8 @@ def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
     if labels.dtype.kind not in "iu":
-        hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if _texts(labels) else ""
+        texts = labels.dtype.kind in "OSUT" and isinstance(labels[0], str | bytes)
+        hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if texts else ""
         raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}{hint}")
     outside = labels[(labels < 0) | (labels >= (num_classes or _MOST_CLASSES))]
     if outside.size:
@@ -83,10 +84,6 @@ def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
         hint = ", in pandas the code of a missing label" if outside[0] == -1 else ""
         raise ValueError(f"{name}: expected {expected}, got {outside[0]}{hint}")
     return labels.astype(np.int64)
-
-
-def _texts(array: np.ndarray) -> bool:
-    return array.dtype.kind in "OSUT" and isinstance(array[0], str | bytes)
 
 
 def check_level(level: float) -> float:

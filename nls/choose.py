@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)
+RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)  # the default, and what notebook 11 studies
 RULES = ("best_mean", "one_se", "nearest_zero")
 DRAWS = 2000
 
@@ -198,7 +198,7 @@ def choose_rate(
             `module` is a class or a function there: a built network would start every fold from the same weights.
         X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes. NaN and
             infinite values only where the first steps of a pipeline replace them.
-        labels: (N,), noisy, 0 ... K-1, at least 10 of each class.
+        labels: (N,), noisy, 0 ... K-1, at least 10 of each class, and `cv` (`cv` + 2 with `nested`).
         rates: smooth rates below 1, at least two.
         param: the rate's name in `estimator.set_params`.
         cv, repeats: folds and repetitions, at least 2 and 3: len(rates) * cv * repeats trainings.
@@ -216,7 +216,7 @@ def choose_rate(
     cv, repeats = check_integer("cv", cv, 2), check_integer("repeats", repeats, 3)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    labels = check_every_class(labels, None, cv)
+    labels = check_every_class(labels, None, cv + 2 * bool(nested))  # an outer fold takes at most two of `cv` + 2
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
@@ -417,11 +417,13 @@ def _rows(X: Any, index: np.ndarray) -> Any:
 def _equal_rows(X: Any) -> np.ndarray:
     """A number for each row, the same for rows of the same values."""
     X = X.to_numpy() if hasattr(X, "to_numpy") else X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
-    seen: dict[Any, int] = {}
+    X = X + 0.0 if X.dtype.kind == "f" else X  # turns -0.0 into 0.0
+    rows = (x.toarray() if hasattr(x, "toarray") else x for x in X)
     keys = (
-        x.toarray().tobytes() if hasattr(x, "toarray") else repr(x.tolist()) if x.dtype == object else x.tobytes()
-        for x in X
+        repr([v + 0.0 if isinstance(v, float) else v for v in x.tolist()]) if x.dtype == object else x.tobytes()
+        for x in rows
     )
+    seen: dict[Any, int] = {}
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
 
 

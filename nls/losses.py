@@ -51,17 +51,6 @@ from .checks import (
     readable,
 )
 
-__all__ = [
-    "GLSLoss",
-    "backward_correction",
-    "binary_gls_loss",
-    "complementary_loss",
-    "f_divergence_loss",
-    "forward_correction",
-    "gls_loss",
-    "peer_loss",
-]
-
 
 def gls_loss(
     logits: Tensor,

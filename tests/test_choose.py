@@ -21,7 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from nls import GLSLoss, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
-from nls.choose import RULES, _class_means, _decide, not_worse
+from nls.choose import RULES, _class_means, _decide, _equal_rows, not_worse
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -223,6 +223,12 @@ def test_choose_rate_finds_the_best_rate_and_the_noise():
     assert str(again) == text
 
 
+def test_rows_that_differ_in_the_sign_of_zero_are_equal():
+    X = np.array([[0.0], [-0.0], [1.0]])
+    for rows in (X, csr_array(X), pd.DataFrame(X), pd.DataFrame(X).assign(word="a")):
+        assert _equal_rows(rows).tolist() == [0, 0, 1]
+
+
 class Saturated(Oracle):
     """As a network does: the more negative its rate, the nearer its probabilities are to 0 and 1."""
 
@@ -405,6 +411,11 @@ BAD = {
         lambda: choose_rate(Never(), X[:27], Y[:27], param="rate"),
         ValueError,
         "labels: expected at least 10",
+    ),
+    "few labels for folds in folds": (
+        lambda: choose_rate(Never(), X[:20], np.arange(20) % 2, param="rate", cv=10, nested=True),
+        ValueError,
+        "labels: expected at least 12 rows of each class 0 to 1, got 10 of 0",
     ),
     "rate": (
         lambda: choose_rate(Never(), X, Y, [0, 1.5], param="rate"),

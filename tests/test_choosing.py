@@ -8,15 +8,10 @@ import pandas as pd
 import pytest
 
 from nls import report
-from nls.choose import RATES
 from nls.lab import choosing as lab
 from nls.lab import tables
 from nls.lab.problems import fit_stack
 from nls.report import choosing as read
-
-
-def test_the_study_has_the_rates_that_the_function_tries():
-    assert read.RATES == tables.CHOOSE_RATES == RATES
 
 
 def test_a_fold_is_held_out_from_its_model_and_nothing_is_lost(monkeypatch):

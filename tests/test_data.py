@@ -88,7 +88,7 @@ def test_loaded_arrays_are_the_callers_own():
 
 
 def test_official_test_part_is_kept(monkeypatch):
-    raw = Raw(np.arange(10)[:, None], np.arange(10) % 2, 2, num_test=3)
+    raw = Raw(np.arange(10)[:, None], np.arange(10) % 2, num_test=3)
     monkeypatch.setitem(SOURCES, "toy", Source("", "", "", "", "", read=lambda: raw))
     for seed in (0, 5):
         d = load("toy", seed)

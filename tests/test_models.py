@@ -57,7 +57,7 @@ def test_pick_device():
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "mps", "meta"])
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cuda:128", "cpu:7", "mps", "meta"])
 def test_a_device_that_is_not_there(name):
     with pytest.raises(ValueError, match=r"device: got"):
         pick_device(name)

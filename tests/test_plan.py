@@ -1,26 +1,18 @@
 """Which notebook shows which tables: the notebooks' own defaults, and that a sweep makes all that they look for."""
 
-import ast
-import json
 from pathlib import Path
 
 import pytest
 
 from nls.lab.tables import FRESH_SEEDS, TABLES
-from nls.repro import plan
+from nls.repro import batch, plan
 
 NOTEBOOKS = {p.stem: p for p in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")}
 
 
-def parameters(path):
-    """What the notebook's cell of parameters assigns."""
-    [cell] = [c for c in json.loads(path.read_text("utf-8"))["cells"] if "parameters" in c["metadata"].get("tags", [])]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse("".join(cell["source"])).body}
-
-
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_plan_has_the_notebooks_own_defaults(name):
-    own = {k: v for k, v in parameters(NOTEBOOKS[name]).items() if k.endswith("SEEDS")}
+    own = {k: v for k, v in batch.parameters_of(NOTEBOOKS[name]).items() if k.endswith("SEEDS")}
     assert own == {shown.parameter: shown.seeds for shown in plan.PLAN.get(name, ())}
 
 

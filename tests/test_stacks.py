@@ -98,10 +98,11 @@ def test_the_loss_of_a_stack_is_the_sum_of_the_losses_of_its_models():
     peer = [("peer", {"alpha": 0.5}), ("fdiv", {"divergence": "tv"}), ("peer", {}), ("fdiv", {"divergence": "tv"})]
     kinds = [peer[0], ("gls", {"rate": -1.0}), ("flc", {"T": T}), *peer[1:], ("flc", {"T": other_T}), ("flc", {"T": T})]
     model_losses = [methods.Loss(method, **options) for method, options in kinds]
+    model_losses += [methods.Robust("gce", exponent=exponent) for exponent in (0.7, 0.3)]
     draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(len(kinds), 3, 20, generator=draw, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(len(model_losses), 3, 20, generator=draw, dtype=torch.float64, requires_grad=True)
     of_peers = torch.randn(4, 3, 20, generator=draw, dtype=torch.float64, requires_grad=True)
-    y = torch.randint(3, (len(kinds), 50), generator=draw)
+    y = torch.randint(3, (len(model_losses), 50), generator=draw)
     rows, peer_rows = (torch.randperm(50, generator=draw)[:20] for _ in range(2))
 
     mine = stacks.stack_loss(model_losses, y, 3)(logits, rows, of_peers, peer_rows)
@@ -194,20 +195,6 @@ def test_fresh_scores_are_those_of_the_chosen_networks():
     for row in rows:
         for choice in ("best_test", "noisy_val", "last"):
             assert row[f"fresh_{choice}"] == pytest.approx(row[choice], abs=1e-12)
-
-
-@pytest.mark.parametrize(("count", "message"), [(0, "empty list"), (2, r"got 2 for 3 rows")])
-def test_losses_that_do_not_fit_the_problem(count, message):
-    runs = group("twonorm")[:3]
-    with pytest.raises(ValueError, match=message):
-        stacks.train_stack(
-            problems.tabular_problem(runs),
-            [methods.Loss("gls", 0.0)] * count,
-            width=8,
-            lr=0.1,
-            evaluate_every=1,
-            seed=0,
-        )
 
 
 def test_an_unknown_method_is_refused():

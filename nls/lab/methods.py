@@ -112,9 +112,6 @@ class Votes(Loss):
     misfit: float = 1.0
     equal_norm: bool = False
 
-    def soft_labels(self, num_classes: int) -> None:
-        return None
-
     def __call__(self, logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor) -> Tensor:
         """Of one network, for which all rows are voters; of many, and for other voters, `mechanism.votes_loss`."""
         if (self.voters, self.part) != ("all", 1.0):

@@ -24,23 +24,18 @@ def accuracies(correct: Tensor, heldout: Tensor) -> dict[str, Tensor]:
         last: the last evaluation.
         noisy_val: the evaluation with the best accuracy on held-out noisy labels: what a user can do.
         heldout: that best held-out accuracy, on which a user would also choose between models.
-    Ties go to the earlier evaluation.
+    Ties go to the earlier evaluation: `Tensor.argmax` returns the first maximum.
     """
     test = correct.double().mean(-1)
     even, odd = correct[..., 0::2].double().mean(-1), correct[..., 1::2].double().mean(-1)
-    chosen = first_best(heldout)
+    chosen = heldout.argmax(-1)
     return {
         "best_test": test.amax(-1),
-        "crossfit": (at(odd, first_best(even)) + at(even, first_best(odd))) / 2,
+        "crossfit": (at(odd, even.argmax(-1)) + at(even, odd.argmax(-1))) / 2,
         "last": test[..., -1],
         "noisy_val": at(test, chosen),
         "heldout": at(heldout.double(), chosen),
     }
-
-
-def first_best(scores: Tensor) -> Tensor:
-    """Index of the first maximum along the last dimension. `Tensor.argmax` does not promise which one it returns."""
-    return (scores == scores.amax(-1, keepdim=True)).int().cumsum(-1).eq(0).sum(-1)
 
 
 def at(scores: Tensor, index: Tensor) -> Tensor:

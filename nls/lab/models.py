@@ -1,6 +1,7 @@
 """Networks, and the device they run on."""
 
 import platform
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,15 +133,11 @@ def pick_device(name: str = "auto") -> torch.device:
     """`auto` is the first GPU where there is one, else the CPU. Raises ValueError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]?))?", name):
         raise ValueError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if name != "cpu" and int(name[5:] or 0) >= torch.cuda.device_count():
         raise ValueError(f"device: got {name!r}, but this machine shows {torch.cuda.device_count()} CUDA devices")
-    return device
+    return torch.device(name)
 
 
 @cache

@@ -124,10 +124,6 @@ def train_stack(
     `reproduced` and `fitted` (shares of the first 2,000 training rows with a wrong and with a right label that are
     given their label). With `curves` it is `test` and `heldout_labels` (accuracy on the held-out noisy labels).
     """
-    if not model_losses:
-        raise ValueError("model_losses: got an empty list, expected at least one loss")
-    if len(problem.y) != len(model_losses) or len(problem.y_val) != len(model_losses):
-        raise ValueError(f"model_losses: got {len(model_losses)} for {len(problem.y)} rows of labels in problem.y")
     started = time.perf_counter()
     p = problem
     x, y, x_val, y_val, x_test, y_test, order = (
@@ -211,7 +207,8 @@ def stack_loss(model_losses: Sequence[Loss], y: Tensor, num_classes: int) -> Cal
     equal: dict = {}
     for m, loss in enumerate(model_losses):
         if tables[m] is None:
-            equal.setdefault((loss.method, loss.rate, loss.divergence, loss.alpha, id(loss.T)), []).append(m)
+            fields = vars(loss) | {"T": id(loss.T)}
+            equal.setdefault(tuple(fields.values()), []).append(m)
     peers = _with_peers(model_losses)
     calls = [(model_losses[ms[0]], ms, y[ms], [peers.index(m) for m in ms if m in peers]) for ms in equal.values()]
 

@@ -4,8 +4,10 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..checks import check_seed
+from ..choose import RATES as CHOOSE_RATES
 from ..theory import r_opt, rate_at_scale
 from . import data, tabular
 from .choosing import ChoosingRecipe, ChoosingTextRecipe
@@ -13,7 +15,7 @@ from .images import STARTS, ImageRecipe
 from .mechanism import ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
 from .methods import VOTES
 from .problems import MLPRecipe, TextRecipe
-from .runs import Recipe, Run, grouped
+from .runs import Run, grouped
 from .trainer import FadingStage, LinearStage, Stage
 
 PROFILES = ("smoke", "quick", "small", "medium", "annealed", "paper")
@@ -199,9 +201,7 @@ VOTE_RECIPE = MemoryRecipe(width=32, lr=0.005, steps=1000, evaluate_every=200)
 VOTE_SHIFT = 1.5
 STRONG_RATE = -8.0
 
-# Notebook 11: the rates among which `nls.choose_rate` chooses by default, with r_opt trained beside them. The hold-out
-# may stop at any of 20 evaluations.
-CHOOSE_RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)
+# Notebook 11: r_opt is trained beside CHOOSE_RATES, and the hold-out may stop at any of 20 evaluations.
 CHOOSE_NOISE_RATES = (0.4, 0.2, 0.0)
 CHOOSE_SETS = (
     "digits",
@@ -281,17 +281,13 @@ def two_dimensions(profile: str, seeds: Iterable[int]) -> list[Run]:
 
 def connections(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Notebook 06: the losses of the paper's section 5 on Splice, each beside the GLS that it is said to be."""
-    eps = CONNECTIONS_NOISE_RATE
+    eps, recipe = CONNECTIONS_NOISE_RATE, TABLE1_RECIPES["splice"]
     methods: list[tuple[str, float | None, str | None]] = [
         ("gls", rate, None) for rate in (0.0, round(r_opt(eps, 2), 12), -8.0)
     ]
     methods += [("blc", None, "true T"), ("flc", None, "true T"), ("complementary", None, None), ("peer", None, None)]
     return [
-        dataclasses.replace(
-            _gls("connections", profile, "splice", eps, rate, seed, TABLE1_RECIPES["splice"]),
-            method=method,
-            variant=variant,
-        )
+        _gls("connections", profile, "splice", eps, rate, seed, recipe, method=method, variant=variant)
         for seed in seeds
         for method, rate, variant in methods
     ]
@@ -470,7 +466,8 @@ def annealed_column(base: Run) -> list[Run]:
 
 
 def _image_base(table: str, profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> Run:
-    return _run(table, profile, dataset, noise, noise_rate, 0.0, seed, IMAGE_RECIPES[profile])
+    keys = {"table": table, "regime": profile, "dataset": dataset, "noise": noise, "noise_rate": noise_rate}
+    return Run(**keys, method="gls", rate=0.0, seed=seed, recipe=IMAGE_RECIPES[profile])
 
 
 def _rates_and_controls(begun: Run, rates: Iterable[float]) -> list[Run]:
@@ -562,7 +559,7 @@ def text_checks(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Notebook 08: what a few rates of Table 3 do with fewer rows, with longer training and with a longer step."""
     dataset, seeds = text_of(profile, "ag_news", seeds)
     return [
-        dataclasses.replace(_gls("text_checks", profile, dataset, eps, rate, seed, recipe), variant=v)
+        _gls("text_checks", profile, dataset, eps, rate, seed, recipe, variant=v)
         for v, recipe in TEXT_CHECKS.items()
         for seed in seeds
         for eps in (0.0, 0.4)
@@ -574,10 +571,9 @@ def text_tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Four learning rates on each kind of features, for TUNING_SEEDS: what TEXT_RECIPE and MINILM_RECIPE come from."""
     dataset, seeds = text_of(profile, "ag_news", seeds)
     return [
-        dataclasses.replace(_gls("text_tuning", profile, dataset, eps, rate, seed, recipe), variant=f"lr {lr:g}")
+        _gls("text_tuning", profile, dataset, eps, rate, seed, recipe, variant=f"lr {recipe.lr:g}")
         for base in (TEXT_RECIPE, MINILM_RECIPE)
-        for lr in TEXT_TUNING_LRS
-        for recipe in [dataclasses.replace(base, lr=lr)]
+        for recipe in (dataclasses.replace(base, lr=lr) for lr in TEXT_TUNING_LRS)
         for seed in seeds
         for eps in (0.0, 0.2, 0.4)
         for rate in TEXT_CHECK_RATES
@@ -592,45 +588,26 @@ def text_of(profile: str, dataset: str, seeds: Iterable[int]) -> tuple[str, list
 
 def human_text(profile: str, seeds: Iterable[int]) -> list[Run]:
     """Notebook 09: labels by people on AG News, and symmetric noise of the same rate on the same rows."""
-    dataset, seeds = text_of(profile, "noisy_ag_news", seeds)
+    (dataset, seeds), eps = text_of(profile, "noisy_ag_news", seeds), HUMAN_TEXT_NOISE_RATE
     methods: list[tuple[str, float | None, str | None]] = [("gls", rate, None) for rate in HUMAN_TEXT_RATES]
     methods += [(method, None, f"{T} T") for method in ("blc", "flc") for T in ("estimated", "true")]
     methods += [("peer", None, f"alpha {alpha}") for alpha in ("0.5", "1")]
     methods += [("fdiv", None, divergence) for divergence in ("tv", "kl")]
     return [
-        dataclasses.replace(
-            _gls("human_text", profile, dataset, HUMAN_TEXT_NOISE_RATE, rate, seed, TEXT_RECIPE),
-            noise=noise,
-            method=method,
-            variant=variant,
-        )
+        _gls("human_text", profile, dataset, eps, rate, seed, TEXT_RECIPE, noise=noise, method=method, variant=variant)
         for seed in seeds
         for noise in ("human", "symmetric")[: 1 if seed in FRESH_SEEDS["human_text"] else 2]
         for method, rate, variant in methods
     ]
 
 
-def _gls(table: str, profile: str, dataset: str, eps: float, rate: float | None, seed: int, recipe: MLPRecipe) -> Run:
-    """Under symmetric noise; `smoke` is 30 steps of the real thing."""
-    if profile == "smoke":
-        return _run(table, "smoke", dataset, "symmetric", eps, rate, seed, dataclasses.replace(recipe, steps=30))
-    return _run(table, "paper", dataset, "symmetric", eps, rate, seed, recipe)
-
-
-def _run(
-    table: str, regime: str, dataset: str, noise: str, noise_rate: float, rate: float | None, seed: int, recipe: Recipe
+def _gls(
+    table: str, profile: str, dataset: str, eps: float, rate: float | None, seed: int, recipe: MLPRecipe, **more: Any
 ) -> Run:
-    return Run(
-        table=table,
-        regime=regime,
-        dataset=dataset,
-        noise=noise,
-        noise_rate=noise_rate,
-        method="gls",
-        rate=rate,
-        seed=seed,
-        recipe=recipe,
-    )
+    """Under symmetric noise; `smoke` is 30 steps of the real thing; `more` takes the place of what is usual."""
+    regime, recipe = ("smoke", dataclasses.replace(recipe, steps=30)) if profile == "smoke" else ("paper", recipe)
+    keys = {"table": table, "regime": regime, "dataset": dataset, "noise": "symmetric", "noise_rate": eps}
+    return Run(**keys | {"method": "gls", "rate": rate, "seed": seed, "recipe": recipe} | more)
 
 
 def mechanism_shift(profile: str, seeds: Iterable[int]) -> list[Run]:
@@ -685,12 +662,8 @@ def mechanism_votes(profile: str, seeds: Iterable[int]) -> list[Run]:
     methods = [("gls", 0.0, None), ("gls", STRONG_RATE, None), ("complementary", None, None), ("gce", None, None)]
     methods += [("mae", None, None), *(("votes", STRONG_RATE, variant) for variant in VOTES)]
     return [
-        dataclasses.replace(
-            _at_shift("mechanism_votes", profile, dataset, VOTE_SHIFT, rate, seed, VOTE_RECIPE),
-            method=method,
-            variant=variant,
-        )
-        for dataset, seed, (method, rate, variant) in itertools.product(datasets, seeds, methods)
+        _at_shift("mechanism_votes", profile, dataset, VOTE_SHIFT, rate, seed, VOTE_RECIPE, method=method, variant=v)
+        for dataset, seed, (method, rate, v) in itertools.product(datasets, seeds, methods)
     ]
 
 
@@ -716,8 +689,7 @@ def _choose(
     for seed, dataset, eps in itertools.product(seeds, datasets, noise_rates):
         best = round(r_opt(eps, data.SOURCES[dataset].num_classes), 12) + 0.0
         for rate in dict.fromkeys((*CHOOSE_RATES, best)):
-            run = _gls(table, profile, dataset, eps, rate, seed, recipe)
-            runs.append(dataclasses.replace(run, regime=regime))
+            runs.append(_gls(table, profile, dataset, eps, rate, seed, recipe, regime=regime))
     return runs
 
 
@@ -745,34 +717,21 @@ def _slice(profile: str, datasets: Iterable[str], shifts: Iterable[float], seeds
 
 
 def _at_shift(
-    table: str, profile: str, dataset: str, shift: float, rate: float | None, seed: int, recipe: MLPRecipe
+    table: str, profile: str, dataset: str, shift: float, rate: float | None, seed: int, recipe: MLPRecipe, **more: Any
 ) -> Run:
     """A run at the noise rate whose shift on the scale of s is `shift`."""
     num_classes = data.SOURCES[dataset].num_classes
     eps = round((num_classes - 1) / num_classes * -math.expm1(-shift), 6)
-    run = _gls(table, profile, dataset, eps, rate, seed, recipe)
-    return dataclasses.replace(run, regime="quick") if profile == "quick" else run
+    more |= {"regime": "quick"} if profile == "quick" else {}
+    return _gls(table, profile, dataset, eps, rate, seed, recipe, **more)
 
 
 TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
-    "table1": table1,
-    "tuning": tuning,
-    "two_dimensions": two_dimensions,
-    "connections": connections,
-    "table3": table3,
-    "table3_minilm": table3_minilm,
-    "text_tuning": text_tuning,
-    "text_checks": text_checks,
-    "human_text": human_text,
-    "table2": table2,
-    "table5": table5,
-    "image_tuning": image_tuning,
-    "mechanism_shift": mechanism_shift,
-    "mechanism_threshold": mechanism_threshold,
-    "mechanism_classes": mechanism_classes,
-    "mechanism_sgd": mechanism_sgd,
-    "mechanism_gain": mechanism_gain,
-    "mechanism_votes": mechanism_votes,
-    "choose": choose,
-    "choose_further": choose_further,
+    f.__name__: f
+    for f in (
+        *(table1, tuning, two_dimensions, connections, table3, table3_minilm, text_tuning, text_checks, human_text),
+        *(table2, table5, image_tuning),
+        *(mechanism_shift, mechanism_threshold, mechanism_classes, mechanism_sgd, mechanism_gain, mechanism_votes),
+        *(choose, choose_further),
+    )
 }

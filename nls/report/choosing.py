@@ -5,11 +5,10 @@ Fixed before them, but for the last two of `WAYS`, which were added after all re
 
 import pandas as pd
 
-from ..choose import not_worse
+from ..choose import RATES, not_worse
 from ..theory import r_opt
 from .figures import rate_position
 
-RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)  # among which rates are chosen
 STRONG = -8.0
 MARGIN = 0.01  # of not being worse than cross entropy
 WAYS = {

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from ..theory import smoothing_scale
+from ..theory import smoothing_scale as rate_position  # where a rate stands on the axis of rates
 
 LS_COLOUR, CE_COLOUR, NLS_COLOUR, PAPER_COLOUR = "#c0392b", "#5d6d7e", "#1e8449", "#7d3c98"
 RATE_LABEL = "smooth rate r   (negative  ←  0  →  label smoothing)"
@@ -25,11 +24,6 @@ def home() -> Path:
 
 def rate_colour(rate: float) -> str:
     return LS_COLOUR if rate > 0 else NLS_COLOUR if rate < 0 else CE_COLOUR
-
-
-def rate_position(rate) -> np.ndarray:
-    """Where a rate stands on the axis of rates: −log(1 − r), on which smoothing and symmetric noise add."""
-    return smoothing_scale(rate)
 
 
 def rate_axis(ax, rates: Sequence[float], label: bool = True) -> None:

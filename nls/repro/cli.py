@@ -4,8 +4,8 @@ import ast
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,7 +84,9 @@ def run(
     todo = [batch.Job(path, folder, _parameters(path, usual, given), publish=update) for path in chosen]
     begun = time.perf_counter()
     _sweep_for(batch.changed(todo, force), home, device, scheduler)
-    with _view(todo) as view:
+    view = _View(todo)
+    live = Live(get_renderable=view.table, console=view.console, refresh_per_second=2)
+    with live if view.console.is_terminal else nullcontext():
         outcomes = batch.run(todo, workers=jobs or cores(), force=force, told=view.told)
     if not update:
         typer.echo(f"\n{_board_text(folder / 'figures')}\n\nFigures: {folder / 'figures'}")
@@ -167,7 +169,7 @@ def parse_parameters(parameters: list[str]) -> dict[str, Any]:
 
 
 class _View:
-    """What each notebook is doing: state, seconds, cells and the reason why it ran."""
+    """What each notebook is doing: a table on a terminal, else a line per notebook as it ends."""
 
     def __init__(self, jobs: Sequence[batch.Job]):
         self.console = Console()
@@ -185,17 +187,6 @@ class _View:
             seconds = f"{row.seconds:.0f}" if row.seconds else ""
             table.add_row(name, row.state, seconds, Text(row.why), style=STYLES.get(row.state))
         return table
-
-
-@contextmanager
-def _view(jobs: Sequence[batch.Job]) -> Iterator[_View]:
-    """A live table on a terminal, else a line per notebook as it ends."""
-    view = _View(jobs)
-    if view.console.is_terminal:
-        with Live(get_renderable=view.table, console=view.console, refresh_per_second=2):
-            yield view
-    else:
-        yield view
 
 
 @app.command()

@@ -42,18 +42,8 @@ def build(folder: Path, target: Path) -> Path:
     _write(source, files)
     pages = {f"_{name}.md": text.encode() for name, text in _parts(folder, source).items()}
     _write(source, pages)
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-W",
-        "-q",
-        "--no-color",
-        "-d",
-        source.parent / "doctrees",
-        source,
-        target,
-    ]
+    options = ["-W", "-q", "--no-color", "-d", source.parent / "doctrees"]
+    command = [sys.executable, "-m", "sphinx", *options, source, target]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"site: {done.stderr.replace(f'{source}/', '').strip()}")
