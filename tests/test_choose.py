@@ -20,8 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from nls import GLSLoss, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
+from nls import GLSLoss, asymmetric, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
 from nls.choose import RULES, _class_means, _decide, not_worse
+from nls.noise import CIFAR100_CIRCLE
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -104,6 +105,31 @@ def test_symmetric_noise_is_told_from_flips_to_the_next_class(out_of_fold):
     for report in reports:
         assert ("r_opt" in str(report)) == report.symmetric
         assert ("forward_correction" in str(report)) != report.symmetric
+
+
+def many_classes(T, per, seed):
+    """`per` noisy labels of each class, and posteriors that are sure of the clean one."""
+    K, rng = len(T), np.random.default_rng(1000 + seed)
+    clean = np.repeat(np.arange(K), per)
+    sure = rng.uniform(0.85, 0.99, (len(clean), 1))
+    return corrupt(clean, T, seed), (sure * np.eye(K)[clean] + (1 - sure) / (K - 1) * (1 - np.eye(K)[clean])) @ T
+
+
+@pytest.mark.parametrize(
+    ("T", "per", "same"),
+    [
+        (asymmetric(100, 0.2, CIFAR100_CIRCLE), 100, False),
+        (pair_flip(100, 0.3), 20, False),
+        (pair_flip(50, 0.3), 20, False),
+        (symmetric(100, 0.2), 100, True),
+        (symmetric(100, 0.3), 20, True),
+    ],
+)
+def test_many_classes_with_few_rows_hide_no_asymmetry(T, per, same):
+    """Chance alone puts .8 to .96 of these flips out of place: what is beyond chance must tell, and be printed alone."""
+    report = noise_report(*many_classes(T, per, 0))
+    assert report.symmetric == same and report.uneven > 0.85
+    assert f"{report.uneven:.0%}" not in str(report) or not same
 
 
 @pytest.mark.parametrize("order", ["random", "by label"])
