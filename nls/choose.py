@@ -454,8 +454,10 @@ def not_worse(folds: np.ndarray, cv: int, level: float, seed: int) -> tuple[np.n
     drawn = np.random.default_rng(seed).multivariate_normal(np.zeros(m), covariance, (DRAWS, J + 1), method="eigh")
     means, rest = drawn[:, 0], drawn[:, 1:] - drawn[:, 1:].mean(axis=1, keepdims=True)
     ties = (means[:, None, :] - means[:, :, None]) / _errors(np.einsum("dji,djk->dik", rest, rest) / (J - 1))
-    error = _errors(covariance)
-    t, keep, critical = (mean - mean[:, None]) / error, np.ones(m, dtype=bool), []
+    error, difference = _errors(covariance), mean - mean[:, None]
+    t, keep, critical = difference / error, np.ones(m, dtype=bool), []
+    same = np.isinf(error) & (difference != 0)  # the same difference in every fold: no evidence is stronger
+    t[same] = np.copysign(np.inf, difference[same])
     while True:
         critical.append(float(np.quantile(ties[:, keep][:, :, keep].max(axis=(1, 2)), level)))
         beaten = keep & (t[:, keep].max(axis=1) > critical[-1])
@@ -471,7 +473,8 @@ def _decide(rule: str, rates: Sequence[float], folds: np.ndarray, cv: int, level
     if rule == "best_mean":
         return best
     if rule == "one_se":
-        keep = mean >= mean[best] - np.where(np.arange(len(mean)) == best, 0, _errors(_covariance(folds, cv))[best])
+        error = _errors(_covariance(folds, cv))[best]
+        keep = mean >= mean[best] - np.where(np.isfinite(error), error, 0)
     else:
         keep = not_worse(folds, cv, level, seed)[0]
     return rates.index(_nearest_zero(np.array(rates)[keep]))

@@ -126,7 +126,7 @@ def many_classes(T, per, seed):
     ],
 )
 def test_many_classes_with_few_rows_hide_no_asymmetry(T, per, same):
-    """Chance alone puts .8 to .96 of these flips out of place: what is beyond chance must tell, and be printed alone."""
+    """Chance alone puts .86 to .96 of these flips out of place: what is beyond chance tells, and is printed alone."""
     report = noise_report(*many_classes(T, per, 0))
     assert report.symmetric == same and report.uneven > 0.85
     assert f"{report.uneven:.0%}" not in str(report) or not same
@@ -185,6 +185,12 @@ def test_rates_with_the_same_predictions_stay_together():
     folds = folds_of(np.array([0.7, 0.7, 0.2]), np.random.default_rng(0))
     folds[:, 1] = folds[:, 0]
     assert not_worse(folds, 5, 0.95, 0)[0].tolist() == [True, True, False]
+
+
+def test_a_difference_that_never_varies_is_the_strongest_evidence():
+    folds = np.column_stack([np.full(15, 0.5), np.ones(15), np.ones(15)])
+    assert not_worse(folds, 5, 0.95, 0)[0].tolist() == [False, True, True]
+    assert [_decide(rule, [0.0, -1.0, -2.0], folds, 5, 0.95, 0) for rule in RULES] == [1, 1, 1]
 
 
 def test_the_default_rule_has_the_least_regret_on_the_curves_of_table_1():
@@ -317,6 +323,14 @@ def test_a_rate_at_which_training_diverges_loses_and_is_reported():
     assert choice.table["accuracy"][[0, -2]].tolist() == [0, 0]
     assert "diverged at rate -2 in 6 of 6 folds" in str(choice) and "at rate -1 in" not in str(choice)
     assert np.isfinite(choice.pred_probs).all() and abs(choice.noise.noise_rate - 0.2) < 0.06
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_takes_a_rate_that_diverges_over_one_that_is_always_right(rule):
+    X, labels = oracle_data(eps=0)
+    choice = choose_rate(Diverging(broken=[0], slope=-0.02), X, labels, [0, -1], param="rate", rule=rule)
+    assert choice.rate == -1 and choice.not_worse == (-1.0,) and (choice.folds == [0, 1]).all()
+    assert "These labels cannot" not in str(choice) and "cross entropy is shown worse" in str(choice)
 
 
 def test_repetitions_that_did_not_diverge_are_enough():
