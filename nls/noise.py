@@ -358,7 +358,8 @@ def noise_from(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -
     calibrated = joint / np.maximum(joint.sum(axis=0), 1e-12) * np.bincount(labels, minlength=K)
     prior = calibrated.sum(axis=1) / calibrated.sum()
     kept = np.diag(counts)
-    flips = 1 - rng.beta(kept + 0.5, rows - kept + 0.5, size=(DRAWS, K))
+    pooled = ((rows - kept).sum() + 0.5) / (rows.sum() + 1)  # a prior of one row a class: 1/2 each would add up
+    flips = 1 - rng.beta(kept + 1 - pooled, rows - kept + pooled, size=(DRAWS, K))
     shares = rng.dirichlet(np.maximum(prior * len(labels), 1e-3), size=DRAWS)
     low, high = np.quantile((flips * shares).sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
     rate, uneven = float(prior @ (1 - np.diag(T))), _uneven(T)

@@ -132,6 +132,15 @@ def test_many_classes_with_few_rows_hide_no_asymmetry(T, per, same):
     assert f"{report.uneven:.0%}" not in str(report) or not same
 
 
+@pytest.mark.parametrize(("K", "per", "repetitions"), [(100, 20, 20), (10, 100, 60)])
+def test_the_interval_covers_with_few_rows_of_many_classes_too(K, per, repetitions):
+    """At 95 %, and without a pull towards 1/2 from each class."""
+    found = [noise_report(*many_classes(symmetric(K, 0.2), per, seed)).interval for seed in range(repetitions)]
+    assert np.mean([low <= 0.2 <= high for low, high in found]) >= 0.85
+    middle = np.mean([(low + high) / 2 for low, high in found])
+    assert middle == pytest.approx(0.2, abs=0.01)
+
+
 @pytest.mark.parametrize("order", ["random", "by label"])
 def test_the_order_of_rows_with_saturated_probabilities_is_of_no_account(order):
     """As of a float32 softmax at a negative rate: 1.0 in most rows. The labels of all tied rows count."""
