@@ -191,8 +191,15 @@ def corrupt(labels: ArrayLike, T: ArrayLike, seed: int, mode: str = "iid") -> np
         return _corrupt_exact(labels, T, rng)
     cumulative = np.cumsum(T, axis=1)
     cumulative /= cumulative[:, -1:]  # ends in exactly 1, so that no draw falls behind the last class
-    draw = rng.random(len(labels))[:, None]
-    return (draw >= (cumulative[labels] if per_class else cumulative)).sum(axis=1)
+    draw = rng.random(len(labels))
+    if not per_class:
+        return (draw[:, None] >= cumulative).sum(axis=1)
+    noisy = np.empty_like(labels)
+    ends = np.cumsum(np.bincount(labels, minlength=K))
+    # Class by class, since N x K numbers may not fit.
+    for own, rows in enumerate(np.split(np.argsort(labels, kind="stable"), ends[:-1])):
+        noisy[rows] = np.searchsorted(cumulative[own], draw[rows], side="right")
+    return noisy
 
 
 def _corrupt_exact(labels: np.ndarray, T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -364,7 +371,7 @@ def noise_from(labels: np.ndarray, probs: np.ndarray, level: float, seed: int) -
     low, high = np.quantile((flips * shares).sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
     rate, uneven = float(prior @ (1 - np.diag(T))), _uneven(T)
     even = symmetric(K, min(1.0, float(1 - np.diag(T).mean())))
-    chance = [_uneven(drawn / rows[:, None]) for drawn in rng.multinomial(rows.astype(int), even, size=(200, K))]
+    chance = [_uneven(rng.multinomial(rows.astype(int), even) / rows[:, None]) for _ in range(200)]
     # Where counts are few, chance alone comes near 1: what overlap may add is a share of the room above it.
     median = np.median(chance)
     same = uneven <= np.quantile(chance, 0.95) or uneven - median <= UNEVEN * (1 - median)

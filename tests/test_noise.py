@@ -2,6 +2,7 @@
 
 import math
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,25 @@ def test_iid_from_probabilities_per_row():
     np.testing.assert_array_equal(corrupt(labels, np.eye(3)[wanted], 1), wanted)
     T = random_transition(3, 2)
     np.testing.assert_array_equal(corrupt(labels, T[labels], 1), corrupt(labels, T, 1))
+
+
+@FAST
+@given(CLASSES, SEED, st.integers(1, 300), st.sampled_from([0.01, 0.5, 10]))
+def test_iid_counts_the_entries_of_the_cumulative_row_that_a_draw_has_passed(K, seed, n, spread):
+    rng = np.random.default_rng(seed)
+    T, labels = rng.dirichlet(np.full(K, spread), size=K), rng.integers(0, K, n)
+    cumulative = T.cumsum(axis=1) / T.cumsum(axis=1)[:, -1:]
+    draw = np.random.default_rng(seed).random(n)
+    np.testing.assert_array_equal(corrupt(labels, T, seed), (draw[:, None] >= cumulative[labels]).sum(axis=1))
+
+
+def test_iid_needs_no_array_of_labels_times_classes():
+    labels, T = np.arange(20_000) % 500, symmetric(500, 0.2)
+    tracemalloc.start()
+    corrupt(labels, T, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(labels) * 500  # of 8 bytes each
 
 
 @pytest.mark.parametrize("mode", ["iid", "exact"])
