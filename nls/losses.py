@@ -11,8 +11,9 @@ Precision
     float32 and float64 logits give a loss of their own type. float16 and bfloat16 logits are computed in, and return,
     float32 (torch's cross entropy returns the half type); their gradient has the logits' type.
 Masked classes
-    A logit of -inf has the loss +inf, but a term whose weight is exactly 0 counts 0. This is the one place where
-    torch's cross entropy differs: to it 0 * inf is NaN.
+    The term of a logit of -inf is infinite with the sign of its weight, and 0 where its weight is exactly 0. So a
+    masked target costs +inf, and a masked class that is not the target +inf at r > 0, nothing at r = 0 and -inf at
+    r < 0, unless ``uniform`` is 0 there. torch's cross entropy differs for a weight of 0: to it 0 * inf is NaN.
 Checks
     Types, shapes and scalar arguments are checked always. Values inside tensors (label range, NaN rates, a singular T)
     are looked at only in plain eager calls on CPU tensors: anywhere else a look would break ``torch.compile``,
@@ -377,6 +378,8 @@ def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: 
     """
     check_number("alpha", alpha, "a finite real number")
     picked, peer = _log_probs(logits, target, peer_logits, peer_target)
+    if alpha == 0:
+        peer = peer.masked_fill(peer.isinf(), 0)
     return alpha * peer.mean() - picked.mean()
 
 
@@ -468,8 +471,14 @@ def _smoothed_nll(
     else:
         uniform = -_times(log_p, _along(weight, log_p, dim), total=lambda terms: terms.sum(dim)) / log_p.shape[dim]
     if isinstance(rate, Tensor):
-        return (1 - rate) * label + _times(uniform, rate)
-    return (1 - rate) * label + rate * uniform
+        loss = _times(label, 1 - rate) + _times(uniform, rate)
+        infinite = (label == math.inf) & (rate < 0)
+    elif rate > 0:
+        return (1 - rate) * label + rate * uniform if rate < 1 else uniform
+    else:
+        loss, infinite = (1 - rate) * label + rate * uniform, label == math.inf
+    # At a masked target and r < 0 infinities meet; there the whole weight, 1 - r + r / K, has the label's sign.
+    return label.where(infinite, loss)
 
 
 class _SmoothedNLL(torch.autograd.Function):

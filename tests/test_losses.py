@@ -408,6 +408,26 @@ def test_a_masked_class_of_weight_zero_adds_nothing(loss, expected):
         assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("uniform", [None, torch.tensor([0.5, 0.5, 0.0])], ids=["1/K", "uniform"])
+@pytest.mark.parametrize("rate", [-0.5, 0.0, 0.3, 1.0])
+def test_class_indices_are_one_hot_targets_at_masked_classes_too(rate, uniform):
+    """Also the target itself, masked: a term of weight 0 leaves, and no infinities of two signs meet."""
+    logits, target = torch.tensor([[1.0, 2.0, -INF]]).expand(3, 3), torch.arange(3)
+    for weight in (None, torch.tensor([0.5, 2.0, 1.0])):
+        options = {"weight": weight, "uniform": uniform, "reduction": "none"}
+        expected = gls_loss(logits, torch.eye(3), rate, **options)
+        assert not expected.isnan().any()
+        function = lambda r, options=options: gls_loss(logits, target, r, **options)  # noqa: E731
+        for found in (function(rate), function(torch.full((3,), rate)), compiled(function)(rate)):
+            assert_close(found, expected)
+
+
+def test_peers_of_weight_zero_add_nothing():
+    peer = torch.tensor([[0.0, -INF]], requires_grad=True)
+    loss = peer_loss(torch.zeros(1, 2), torch.tensor([0]), peer, torch.tensor([1]), 0.0)
+    assert loss.item() == pytest.approx(math.log(2)) and not torch.autograd.grad(loss, peer)[0].any()
+
+
 def test_gradients_of_targets_and_transitions_are_finite_at_masked_classes():
     logits, soft = torch.tensor([[0.0, 1.0, -INF]]), torch.tensor([[0.5, 0.5, 0.0]], requires_grad=True)
     rate, T = torch.zeros(1, requires_grad=True), torch.eye(3, requires_grad=True)
