@@ -126,7 +126,7 @@ def gls_loss(
     elif torch.compiler.is_compiling():
         # As a sum, a rate that changes is an input of the graph; as a number it would need a new graph each time.
         loss, _ = _FusedNLL.apply(logits, index, logits.new_zeros(()) + rate, weight, factor, dim)
-    elif uniform is not None:
+    elif uniform is not None or rate == 0:  # at 0 torch's own two functions, which small batches notice
         loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
     else:
         loss = _SmoothedNLL.apply(F.log_softmax(logits, dim), index, rate, weight, factor, dim)

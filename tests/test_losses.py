@@ -170,6 +170,16 @@ def test_torch_silently_ignores_a_negative_rate():
     assert not torch.isclose(gls_loss(logits, target, -0.4), builtin, rtol=1e-2)
 
 
+def test_at_rate_zero_it_is_torchs_cross_entropy_and_no_more():
+    logits, target = example((6, 4), dtype=torch.float32)
+    ours, torchs = (
+        loss(logits, target, reduction="none")
+        for loss in (lambda *args, **kw: gls_loss(*args, 0.0, **kw), F.cross_entropy)
+    )
+    assert type(ours.grad_fn) is type(torchs.grad_fn)
+    assert all(map(torch.equal, value_and_grad(ours, logits), value_and_grad(torchs, logits)))
+
+
 def test_accepts_bytes_as_torch_does():
     logits, target = example((300, 200))
     target[0] = 156  # -100 as an unsigned byte: must not be taken for ignore_index
