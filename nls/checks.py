@@ -246,6 +246,11 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
     rate = check_smooth_rate(rate)
     if not isinstance(rate, Tensor):
         return rate
+    if rate.numel() != 1 and rate.dim() < len(shape) == logits.dim() - 1:  # (N,) would meet the last dimension
+        raise ValueError(
+            f"smooth_rate: got shape {tuple(rate.shape)}, expected one number or as many dimensions as the class "
+            f"indices' shape {tuple(shape)} has, such as ({shape[0]}, {', '.join('1' * (len(shape) - 1))})"
+        )
     if rate.dim():
         _check_device("smooth_rate", rate, logits)
         _check_broadcast("smooth_rate", rate, shape, "class indices")

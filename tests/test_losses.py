@@ -215,7 +215,7 @@ def test_closed_form_and_gradient(rate, seed, K):
     assert_close(grad, logits.detach().softmax(1) - smooth, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (3, 1)])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 5), (3, 1)])
 def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
     logits, target = example((3, 4, 5))
     rate = torch.linspace(-2, 1, math.prod(shape), dtype=torch.float64).reshape(shape)
@@ -228,6 +228,13 @@ def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
             assert_close(grad[n, :, d], torch.autograd.grad(expected, logits)[0][n, :, d])
     soft = F.one_hot(target, 4).movedim(-1, 1).double()
     assert_close(gls_loss(logits, soft, rate, reduction="none").detach(), loss)
+
+
+def test_a_rate_for_each_example_is_not_taken_for_one_for_each_place():
+    logits, target = example((4, 3, 4))
+    for y in (target, F.one_hot(target, 3).movedim(-1, 1).double()):
+        with pytest.raises(ValueError, match=r"^smooth_rate: got shape \(4,\), expected .*\(4, 4\) has, such as \(4, 1\)"):
+            gls_loss(logits, y, torch.zeros(4))
 
 
 @given(seed=seeds, K=st.integers(2, 12), fraction=st.floats(0, 0.9))
@@ -721,6 +728,13 @@ def test_a_parameter_is_learned():
     assert_close(criterion(logits, target), gls_loss(logits, target, -4.0))
     functional = torch.func.functional_call(criterion, {"smooth_rate": torch.tensor(0.5)}, (logits, target))
     assert_close(functional, gls_loss(logits, target, 0.5))
+
+
+def test_a_rate_that_joins_the_descent_makes_it_degenerate():
+    """What the docstrings say: where the label has more than the mean logit, the loss falls without bound in r."""
+    logits = torch.tensor([[2.0, 0.0]])
+    losses = [gls_loss(logits, torch.tensor([0]), r).item() for r in (0.0, -10.0, -1e3, -1e6)]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < -9e5
 
 
 def test_the_buffers_are_copies_and_are_saved():
