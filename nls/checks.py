@@ -110,6 +110,8 @@ def check_every_class(labels: Any, num_classes: int | None, least: int = 0) -> n
 
 def check_rows(name: str, rows: Any, tolerance: float = _TOLERANCE) -> np.ndarray:
     """`rows` as a float64 copy (N, K); TypeError unless numbers, ValueError unless each row is a distribution."""
+    if str(getattr(rows, "dtype", "")).endswith("float16"):  # bfloat16 too
+        tolerance = max(tolerance, 1e-2)
     array = as_numpy(name, rows)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
@@ -326,7 +328,7 @@ def check_options(ignore_index: int, reduction: str) -> None:
 
 
 def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> Tensor:
-    """T as a tensor, still of its own type and device."""
+    """T as a tensor on its own device; of its own type, but in half precision its rows sum to 1 in float32."""
     if isinstance(T, np.ndarray):
         try:
             T = torch.from_numpy(np.array(T))  # a copy: read-only arrays and negative strides are fine
@@ -342,6 +344,8 @@ def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> T
         )
     if readable(T):
         check_rows("T", T)
+    if T.dtype in (torch.float16, torch.bfloat16):
+        T = T.float() / T.float().sum(1, keepdim=True)
     return T
 
 

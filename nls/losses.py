@@ -282,7 +282,8 @@ def backward_correction(
         logits: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)``, floating point.
         target: class indices (int64 or uint8), the noisy labels.
         T: ``(K, K)``, row-stochastic, ``T[i, j] = P(noisy = j | clean = i)``, NumPy or torch. It is inverted in float64
-            where it lies, then cast to the logits' type and device.
+            where it lies, then cast to the logits' type and device. That takes time at every call where K is large:
+            ``gls_loss(logits, inverse[target], 0.0)``, with an inverse computed once, is the same loss of ``(N, K)``.
         weight: ``(K,)`` class weights: the loss of an example is multiplied by ``weight[target]``.
         ignore_index: examples with this class index give zero loss and leave the mean.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the sum of ``weight[target]``.

@@ -233,7 +233,7 @@ def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
 def test_a_rate_for_each_example_is_not_taken_for_one_for_each_place():
     logits, target = example((4, 3, 4))
     for y in (target, F.one_hot(target, 3).movedim(-1, 1).double()):
-        with pytest.raises(ValueError, match=r"^smooth_rate: got shape \(4,\), expected .*\(4, 4\) has, such as \(4, 1\)"):
+        with pytest.raises(ValueError, match=r"^smooth_rate: got shape \(4,\), .*\(4, 4\) has, such as \(4, 1\)"):
             gls_loss(logits, y, torch.zeros(4))
 
 
@@ -298,6 +298,28 @@ def test_reductions_weights_and_ignored_labels(loss):
     assert_close(loss(logits, target, weight=weight), weighted.sum() / factor.sum())
     if loss not in (LOSSES["gls"], LOSSES["gls_tensor_rate"]):  # there the uniform part has weights of its own
         assert_close(weighted, plain * factor)
+
+
+def test_an_inverse_computed_once_gives_the_backward_correction():
+    logits, target = example((6, 4))
+    once = gls_loss(logits, asymmetric().inverse()[target], 0.0)
+    corrected = backward_correction(logits, target, asymmetric())
+    assert_close(value_and_grad(once, logits), value_and_grad(corrected, logits))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("correction", [backward_correction, forward_correction])
+def test_a_transition_matrix_in_half_precision_is_taken_and_its_rows_made_to_sum_to_one(correction, dtype):
+    T = symmetric(10, 0.2).to(dtype)
+    exact = T.double() / T.double().sum(1, keepdim=True)
+    assert (T.double().sum(1) - 1).abs().max() > 1e-4  # else this would test nothing
+    logits, target = example((6, 10))
+    expected = correction(logits, target, exact)
+    traced = make_fx(lambda z, y: correction(z, y, T))(logits, target)
+    for found in (correction(logits, target, T), traced(logits, target)):
+        assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^T: expected rows that sum to 1, got 1\.0[2-9]"):
+        correction(logits, target, T * 1.05)
 
 
 def test_peer_loss_is_cross_entropy_minus_the_peers():

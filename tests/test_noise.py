@@ -215,6 +215,14 @@ def test_torch_and_lists_are_taken():
     np.testing.assert_array_equal(corrupt(labels.astype(np.uint8), T, 5), expected)
 
 
+def test_iid_and_exact_take_half_precision():
+    labels, T = np.arange(300) % 10, torch.tensor(symmetric(10, 0.2)).half()
+    exact = T.double() / T.double().sum(1, keepdim=True)
+    for mode in ("iid", "exact"):
+        np.testing.assert_array_equal(corrupt(labels, T, 0, mode), corrupt(labels, exact, 0, mode))
+    np.testing.assert_array_equal(corrupt(labels, T.numpy(), 0), corrupt(labels, exact, 0))
+
+
 # Instance-dependent noise
 
 
