@@ -377,9 +377,10 @@ def _check_no_grad(name: str, tensor: Tensor) -> None:
 
 
 def _check_unit(name: str, tensor: Tensor, expected: str) -> None:
-    if readable(tensor):
-        bad = ~((tensor >= 0) & (tensor <= 1))  # also true of NaN
-        if bad.any():
+    if readable(tensor) and tensor.numel():
+        low, high = tensor.detach().aminmax()
+        if not (low >= 0 and high <= 1):  # also true of NaN
+            bad = ~((tensor >= 0) & (tensor <= 1))
             raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
 
 

@@ -255,11 +255,15 @@ def binary_gls_loss(
     y, keep = check_binary_target(target, logits, ignore_index)
     rate = check_rate_of(smooth_rate, y.shape, logits)
     uniform = check_binary_uniform(uniform, logits)
-    both = [] if weight is None else [check_factor("weight", weight, logits)]
-    ones = [] if pos_weight is None else [check_factor("pos_weight", pos_weight, logits)]
-    # Not 1 minus the other share: what should be exactly 0 must be.
-    one, zero = (1 - rate) * y + rate * uniform, (1 - rate) * (1 - y) + rate * (1 - uniform)
-    loss = -_times(F.logsigmoid(logits), one, *both, *ones) - _times(F.logsigmoid(-logits), zero, *both)
+    weight = None if weight is None else check_factor("weight", weight, logits)
+    pos_weight = None if pos_weight is None else check_factor("pos_weight", pos_weight, logits)
+    one = (1 - rate) * y + rate * uniform
+    if readable(logits) and logits.detach().sum().isfinite():
+        loss = F.binary_cross_entropy_with_logits(logits, one, weight, reduction="none", pos_weight=pos_weight)
+    else:  # Here what should be exactly 0 must be: not 1 minus the other share.
+        zero = (1 - rate) * (1 - y) + rate * (1 - uniform)
+        both, ones = ([] if factor is None else [factor] for factor in (weight, pos_weight))
+        loss = -_times(F.logsigmoid(logits), one, *both, *ones) - _times(F.logsigmoid(-logits), zero, *both)
     return _reduce(loss, keep, None, reduction)
 
 
