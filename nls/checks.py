@@ -76,6 +76,8 @@ def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
         raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
     if labels.dtype.kind not in "iu":
         hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if _texts(labels) else ""
+        if not hint and labels.dtype.kind in "bO":
+            hint = f"; np.asarray({name}, dtype=np.int64) makes integers of True and False and of Python's int"
         raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}{hint}")
     outside = labels[(labels < 0) | (labels >= (num_classes or _MOST_CLASSES))]
     if outside.size:
@@ -183,9 +185,10 @@ def check_index(
         raise TypeError(f"{name}: expected class indices of dtype int64 or uint8, got {target.dtype}; use .long()")
     expected = logits.shape[:dim] + logits.shape[dim + 1 :]
     if target.shape != expected:
+        hint = "; of one-hot rows, gls_loss takes .float()" if target.shape == logits.shape else ""
         raise ValueError(
             f"{name}: expected class indices of shape {tuple(expected)} for {logits_name} of shape "
-            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+            f"{tuple(logits.shape)}, got {tuple(target.shape)}{hint}"
         )
     _check_device(name, target, logits)
     index = target.long()
@@ -249,10 +252,8 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
     if not isinstance(rate, Tensor):
         return rate
     if rate.numel() != 1 and rate.dim() < len(shape) == logits.dim() - 1:  # (N,) would meet the last dimension
-        raise ValueError(
-            f"smooth_rate: got shape {tuple(rate.shape)}, expected one number or as many dimensions as the class "
-            f"indices' shape {tuple(shape)} has, such as ({shape[0]}, {', '.join('1' * (len(shape) - 1))})"
-        )
+        expected = f"one number or {len(shape)} dimensions, such as ({shape[0]}{', 1' * (len(shape) - 1)})"
+        raise ValueError(f"smooth_rate: got shape {tuple(rate.shape)}, expected {expected}")
     if rate.dim():
         _check_device("smooth_rate", rate, logits)
         _check_broadcast("smooth_rate", rate, shape, "class indices")
@@ -323,7 +324,7 @@ def check_options(ignore_index: int, reduction: str) -> None:
     """`ignore_index` and `reduction` as in torch."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):  # NumPy's integers too
         raise TypeError(f"ignore_index: expected an int, got {ignore_index!r}")
 
 
@@ -377,11 +378,9 @@ def _check_no_grad(name: str, tensor: Tensor) -> None:
 
 
 def _check_unit(name: str, tensor: Tensor, expected: str) -> None:
-    if readable(tensor) and tensor.numel():
-        low, high = tensor.detach().aminmax()
-        if not (low >= 0 and high <= 1):  # also true of NaN
-            bad = ~((tensor >= 0) & (tensor <= 1))
-            raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
+    if readable(tensor) and tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):  # also true of NaN
+        bad = ~((tensor >= 0) & (tensor <= 1))
+        raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
 
 
 def _check_broadcast(name: str, tensor: Tensor, shape: Sequence[int], of: str) -> None:

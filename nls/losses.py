@@ -89,11 +89,10 @@ def gls_loss(
         logits: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)``, floating point.
         target: class indices, or floating-point targets of the logits' shape. The latter are smoothed likewise and,
             as in torch, not checked to sum to one.
-        smooth_rate: r, a number, or a tensor of one, or one of as many dimensions as the class indices have (for
-            floating-point targets: as they have without the class dimension) that broadcasts to their shape: ``(N,)``
-            gives each row its own rate, ``(N, 1)`` where there is a d1. A tensor that requires grad receives its
-            gradient, for an outer objective such as clean validation loss: this loss itself falls without bound as
-            r -> -inf, so descending it in r and the weights together is degenerate.
+        smooth_rate: r, a number, or a tensor that broadcasts to the shape of the class indices (for floating-point
+            targets: to their shape without the class dimension) and has as many dimensions, such as ``(N, 1)``, to give
+            each example its own rate. A tensor that requires grad receives its gradient, for an outer objective (clean
+            validation loss, say): this loss itself falls without bound as r -> -inf, so r must not descend it too.
         weight: ``(K,)`` class weights, which multiply the terms of both the label and the uniform part, as in torch.
             No gradient flows to them.
         ignore_index: examples with this class index give zero loss and leave the mean. Not for floating-point targets.
@@ -139,9 +138,8 @@ class GLSLoss(nn.Module):
     """Module form of :func:`gls_loss`; the arguments have the same meaning.
 
     ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
-    registered as such, to be learned by an outer objective: under this loss itself it would fall without bound. Any
-    other tensor, ``weight`` and ``uniform`` too, is copied into a buffer: it follows ``.to(device)`` and is saved in
-    the state dict.
+    registered as such, for an outer objective: it must not descend this loss itself. Any other tensor, ``weight`` and
+    ``uniform`` too, is copied into a buffer: it follows ``.to(device)`` and is saved in the state dict.
 
     Args:
         smooth_rate, weight, ignore_index, reduction, uniform: as in :func:`gls_loss`.

@@ -80,6 +80,8 @@ def asymmetric(num_classes: int, noise_rate: float, pairs: Iterable[tuple[int, i
     K = check_integer("num_classes", num_classes, 2)
     eps = check_rate("noise_rate", noise_rate)
     flips: dict[int, int] = {}
+    if not isinstance(pairs, Iterable):
+        raise TypeError(f"pairs: expected pairs (source, destination), got {pairs!r}")
     for pair in pairs:
         if np.shape(pair) != (2,):
             raise ValueError(f"pairs: expected pairs (source, destination), got {pair!r}")
@@ -194,10 +196,8 @@ def corrupt(labels: ArrayLike, T: ArrayLike, seed: int, mode: str = "iid") -> np
     draw = rng.random(len(labels))
     if not per_class:
         return (draw[:, None] >= cumulative).sum(axis=1)
-    noisy = np.empty_like(labels)
-    ends = np.cumsum(np.bincount(labels, minlength=K))
-    # Class by class, since N x K numbers may not fit.
-    for own, rows in enumerate(np.split(np.argsort(labels, kind="stable"), ends[:-1])):
+    noisy, ends = np.empty_like(labels), np.cumsum(np.bincount(labels, minlength=K))
+    for own, rows in enumerate(np.split(np.argsort(labels, kind="stable"), ends[:-1])):  # N x K might not fit
         noisy[rows] = np.searchsorted(cumulative[own], draw[rows], side="right")
     return noisy
 

@@ -489,6 +489,12 @@ BAD = {
         ValueError,
         "X after the first steps of the pipeline: .* first in row 7; .*SimpleImputer",
     ),
+    "few groups": (
+        lambda: choose_rate(Never(), X, Y, param="rate", groups=np.zeros(60)),
+        ValueError,
+        "groups: expected at least 5 of rows, one a fold, got 1",
+    ),
+    "a class": (lambda: choose_rate(Never, X, Y), TypeError, "estimator: expected an object .*got <class .*Never"),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
     "param": (lambda: choose_rate(Never(), X, Y, param="alpha"), ValueError, "param: expected a parameter"),
     "criterion": (
@@ -550,7 +556,11 @@ BAD = {
         ValueError,
         "estimator: expected probabilities of 3",
     ),
-    "no estimator": (lambda: choose_rate(nn.Linear(2, 3), X, Y), TypeError, "estimator: expected set_params"),
+    "no estimator": (
+        lambda: choose_rate(nn.Linear(2, 3), X, Y),
+        TypeError,
+        "estimator: expected an object with set_params",
+    ),
 }
 
 

@@ -233,7 +233,7 @@ def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
 def test_a_rate_for_each_example_is_not_taken_for_one_for_each_place():
     logits, target = example((4, 3, 4))
     for y in (target, F.one_hot(target, 3).movedim(-1, 1).double()):
-        with pytest.raises(ValueError, match=r"^smooth_rate: got shape \(4,\), .*\(4, 4\) has, such as \(4, 1\)"):
+        with pytest.raises(ValueError, match=r"^smooth_rate: got shape \(4,\), .* 2 dimensions, such as \(4, 1\)"):
             gls_loss(logits, y, torch.zeros(4))
 
 
@@ -805,6 +805,11 @@ BAD = {  # one for each check
     "target too short": (lambda: gls_loss(Z, Y[:2], 0.1), ValueError, r"target: .*shape \(3,\) .*\(3, 4\), got \(2,\)"),
     "target too large": (lambda: gls_loss(Z, Y + 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*-100, got 4"),
     "target not ignored": (lambda: gls_loss(Z, Y - 100, 0, ignore_index=-1), ValueError, r"target: .*= -1, got -100"),
+    "target one-hot": (
+        lambda: gls_loss(Z, Z.long(), -1.0),
+        ValueError,
+        r"target: .*got \(3, 4\); of one-hot.*\.float\(",
+    ),
     "target of floats": (lambda: gls_loss(Z, Y.float(), 0.1), ValueError, r"target: .*shape of logits, \(3, 4\), got"),
     "target elsewhere": (lambda: gls_loss(Z, Y.to("meta"), 0.1), ValueError, r"target: .*device of logits, cpu, got"),
     "rate above 1": (lambda: gls_loss(Z, Y, 1.1), ValueError, r"smooth_rate: .*r <= 1.*got 1\.1"),
@@ -874,6 +879,10 @@ BAD = {  # one for each check
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match="^" + message):
         call()
+
+
+def test_integers_of_numpy_are_taken_for_ignored_labels():
+    assert gls_loss(Z, Y, 0.1, ignore_index=np.int64(3)) == gls_loss(Z, Y, 0.1, ignore_index=3)
 
 
 def test_transition_matrix_may_be_read_only_or_reversed():

@@ -362,6 +362,13 @@ GOOD, Y = symmetric(3, 0.2), [0, 1, 2]
         (lambda: asymmetric(10, 0.2, [(3, 10)]), ValueError, r"pairs: .*below num_classes=10, got \(3, 10\)"),
         (lambda: asymmetric(10, 0.2, [(1, 2), (1, 3)]), ValueError, r"pairs: expected each source class once.*1, 3"),
         (lambda: asymmetric(10, 0.2, [(1, 2, 3)]), ValueError, r"pairs: expected pairs .*got \(1, 2, 3\)"),
+        (lambda: asymmetric(3, 0.2, None), TypeError, r"pairs: expected pairs \(source, destination\), got None"),
+        (lambda: corrupt([True, False], GOOD, 0), TypeError, r"labels: expected integers, got dtype bool; np\.asarray"),
+        (
+            lambda: corrupt(np.array([0, 1], "O"), GOOD, 0),
+            TypeError,
+            r"labels: .*got dtype object; np\.asarray\(labels",
+        ),
         (lambda: corrupt([0.0, 1.0], GOOD, 0), TypeError, r"labels: expected integers, got dtype float64"),
         (lambda: corrupt([0, 3], GOOD, 0), ValueError, r"labels: expected classes 0 to 2, got 3"),
         (lambda: corrupt([[0, 1]], GOOD, 0), ValueError, r"labels: expected one dimension.*got shape \(1, 2\)"),
