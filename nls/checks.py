@@ -77,6 +77,8 @@ def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
     if labels.dtype.kind not in "iu":
         texts = labels.dtype.kind in "OSUT" and isinstance(labels[0], str | bytes)
         hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if texts else ""
+        if not hint and labels.dtype.kind in "bO":
+            hint = f"; np.asarray({name}, dtype=np.int64) makes integers of True and False and of Python's int"
         raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}{hint}")
     outside = labels[(labels < 0) | (labels >= (num_classes or _MOST_CLASSES))]
     if outside.size:
@@ -107,6 +109,8 @@ def check_every_class(labels: Any, num_classes: int | None, least: int = 0) -> n
 
 def check_rows(name: str, rows: Any, tolerance: float = _TOLERANCE) -> np.ndarray:
     """`rows` as a float64 copy (N, K); TypeError unless numbers, ValueError unless each row is a distribution."""
+    if str(getattr(rows, "dtype", "")).endswith("float16"):  # bfloat16 too
+        tolerance = max(tolerance, 1e-2)
     array = as_numpy(name, rows)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
@@ -178,9 +182,10 @@ def check_index(
         raise TypeError(f"{name}: expected class indices of dtype int64 or uint8, got {target.dtype}; use .long()")
     expected = logits.shape[:dim] + logits.shape[dim + 1 :]
     if target.shape != expected:
+        hint = "; of one-hot rows, gls_loss takes .float()" if target.shape == logits.shape else ""
         raise ValueError(
             f"{name}: expected class indices of shape {tuple(expected)} for {logits_name} of shape "
-            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+            f"{tuple(logits.shape)}, got {tuple(target.shape)}{hint}"
         )
     _check_device(name, target, logits)
     index = target.long()
@@ -243,6 +248,9 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
     rate = check_smooth_rate(rate)
     if not isinstance(rate, Tensor):
         return rate
+    if rate.numel() != 1 and rate.dim() < len(shape) == logits.dim() - 1:  # (N,) would meet the last dimension
+        expected = f"one number or {len(shape)} dimensions, such as ({shape[0]}{', 1' * (len(shape) - 1)})"
+        raise ValueError(f"smooth_rate: got shape {tuple(rate.shape)}, expected {expected}")
     if rate.dim():
         _check_device("smooth_rate", rate, logits)
         _check_broadcast("smooth_rate", rate, shape, "class indices")
@@ -313,12 +321,12 @@ def check_options(ignore_index: int, reduction: str) -> None:
     """`ignore_index` and `reduction` as in torch."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):  # NumPy's integers too
         raise TypeError(f"ignore_index: expected an int, got {ignore_index!r}")
 
 
 def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> Tensor:
-    """T as a tensor, still of its own type and device."""
+    """T as a tensor on its own device; of its own type, but in half precision its rows sum to 1 in float32."""
     if isinstance(T, np.ndarray):
         try:
             T = torch.from_numpy(np.array(T))  # a copy: read-only arrays and negative strides are fine
@@ -334,6 +342,8 @@ def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> T
         )
     if readable(T):
         check_rows("T", T)
+    if T.dtype in (torch.float16, torch.bfloat16):
+        T = T.float() / T.float().sum(1, keepdim=True)
     return T
 
 
@@ -365,10 +375,9 @@ def _check_no_grad(name: str, tensor: Tensor) -> None:
 
 
 def _check_unit(name: str, tensor: Tensor, expected: str) -> None:
-    if readable(tensor):
-        bad = ~((tensor >= 0) & (tensor <= 1))  # also true of NaN
-        if bad.any():
-            raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
+    if readable(tensor) and tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):  # also true of NaN
+        bad = ~((tensor >= 0) & (tensor <= 1))
+        raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
 
 
 def _check_broadcast(name: str, tensor: Tensor, shape: Sequence[int], of: str) -> None:

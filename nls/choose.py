@@ -226,6 +226,8 @@ def choose_rate(
     with torch.random.fork_rng():
         inputs = _inputs(estimator, X, labels)
         _try_out(estimator, param, rates, inputs, int(labels.max()) + 1)
+    if len(np.unique(groups)) < cv:
+        raise ValueError(f"groups: expected at least {cv} of rows, one a fold, got {len(np.unique(groups))}")
 
     settings = estimator, param, rates, cv, repeats, seed, n_jobs
     partitions, correct, lost, probs = _cross_validate(X, labels, groups, settings)
@@ -291,8 +293,8 @@ def _try_out(estimator: Any, param: str, rates: Sequence[float], inputs: Any, K:
     """
     from sklearn.base import clone
 
-    if not hasattr(estimator, "predict_proba") or not hasattr(estimator, "set_params"):
-        raise TypeError(f"estimator: expected set_params and predict_proba, got {type(estimator).__name__}")
+    if isinstance(estimator, type) or not (hasattr(estimator, "predict_proba") and hasattr(estimator, "set_params")):
+        raise TypeError(f"estimator: expected an object with set_params and predict_proba, got {estimator!r}")
     try:
         trial = clone(estimator).set_params(**{param: rates[0]})
         net = trial.steps[-1][1] if hasattr(trial, "steps") else trial
@@ -460,8 +462,10 @@ def not_worse(folds: np.ndarray, cv: int, level: float, seed: int) -> tuple[np.n
     drawn = np.random.default_rng(seed).multivariate_normal(np.zeros(m), covariance, (DRAWS, J + 1), method="eigh")
     means, rest = drawn[:, 0], drawn[:, 1:] - drawn[:, 1:].mean(axis=1, keepdims=True)
     ties = (means[:, None, :] - means[:, :, None]) / _errors(np.einsum("dji,djk->dik", rest, rest) / (J - 1))
-    error = _errors(covariance)
-    t, keep, critical = (mean - mean[:, None]) / error, np.ones(m, dtype=bool), []
+    error, difference = _errors(covariance), mean - mean[:, None]
+    # The same difference in every fold is the strongest evidence.
+    t = np.where(np.isinf(error) & (difference != 0), np.copysign(np.inf, difference), difference / error)
+    keep, critical = np.ones(m, dtype=bool), []
     while True:
         critical.append(float(np.quantile(ties[:, keep][:, :, keep].max(axis=(1, 2)), level)))
         beaten = keep & (t[:, keep].max(axis=1) > critical[-1])
@@ -477,7 +481,7 @@ def _decide(rule: str, rates: Sequence[float], folds: np.ndarray, cv: int, level
     if rule == "best_mean":
         return best
     if rule == "one_se":
-        keep = mean >= mean[best] - np.where(np.arange(len(mean)) == best, 0, _errors(_covariance(folds, cv))[best])
+        keep = mean >= mean[best] - np.nan_to_num(_errors(_covariance(folds, cv))[best], posinf=0)
     else:
         keep = not_worse(folds, cv, level, seed)[0]
     return rates.index(_nearest_zero(np.array(rates)[keep]))

@@ -11,8 +11,9 @@ Precision
     float32 and float64 logits give a loss of their own type. float16 and bfloat16 logits are computed in, and return,
     float32 (torch's cross entropy returns the half type); their gradient has the logits' type.
 Masked classes
-    A logit of -inf has the loss +inf, but a term whose weight is exactly 0 counts 0. This is the one place where
-    torch's cross entropy differs: to it 0 * inf is NaN.
+    The term of a logit of -inf is infinite with the sign of its weight, and 0 where its weight is exactly 0. So a
+    masked target costs +inf, and a masked class that is not the target +inf at r > 0, nothing at r = 0 and -inf at
+    r < 0, unless ``uniform`` is 0 there. torch's cross entropy differs for a weight of 0: to it 0 * inf is NaN.
 Checks
     Types, shapes and scalar arguments are checked always. Values inside tensors (label range, NaN rates, a singular T)
     are looked at only in plain eager calls on CPU tensors: anywhere else a look would break ``torch.compile``,
@@ -78,8 +79,9 @@ def gls_loss(
         target: class indices, or floating-point targets of the logits' shape. The latter are smoothed likewise and,
             as in torch, not checked to sum to one.
         smooth_rate: r, a number, or a tensor that broadcasts to the shape of the class indices (for floating-point
-            targets: to their shape without the class dimension), to give each example its own rate. A tensor that
-            requires grad receives its gradient.
+            targets: to their shape without the class dimension) and has as many dimensions, such as ``(N, 1)``, to give
+            each example its own rate. A tensor that requires grad receives its gradient, for an outer objective (clean
+            validation loss, say): this loss itself falls without bound as r -> -inf, so r must not descend it too.
         weight: ``(K,)`` class weights, which multiply the terms of both the label and the uniform part, as in torch.
             No gradient flows to them.
         ignore_index: examples with this class index give zero loss and leave the mean. Not for floating-point targets.
@@ -114,7 +116,7 @@ def gls_loss(
     elif torch.compiler.is_compiling():
         # As a sum, a rate that changes is an input of the graph; as a number it would need a new graph each time.
         loss, _ = _FusedNLL.apply(logits, index, logits.new_zeros(()) + rate, weight, factor, dim)
-    elif uniform is not None:
+    elif uniform is not None or rate == 0:  # at 0 torch's own two functions, which small batches notice
         loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
     else:
         loss = _SmoothedNLL.apply(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
@@ -125,8 +127,8 @@ class GLSLoss(nn.Module):
     """Module form of :func:`gls_loss`; the arguments have the same meaning.
 
     ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
-    registered as such, to be learned. Any other tensor, ``weight`` and ``uniform`` too, is copied into a buffer: it
-    follows ``.to(device)`` and is saved in the state dict.
+    registered as such, for an outer objective: it must not descend this loss itself. Any other tensor, ``weight`` and
+    ``uniform`` too, is copied into a buffer: it follows ``.to(device)`` and is saved in the state dict.
 
     Args:
         smooth_rate, weight, ignore_index, reduction, uniform: as in :func:`gls_loss`.
@@ -240,11 +242,15 @@ def binary_gls_loss(
     y, keep = check_binary_target(target, logits, ignore_index)
     rate = check_rate_of(smooth_rate, y.shape, logits)
     uniform = check_binary_uniform(uniform, logits)
-    both = [] if weight is None else [check_factor("weight", weight, logits)]
-    ones = [] if pos_weight is None else [check_factor("pos_weight", pos_weight, logits)]
-    # Not 1 minus the other share: what should be exactly 0 must be.
-    one, zero = (1 - rate) * y + rate * uniform, (1 - rate) * (1 - y) + rate * (1 - uniform)
-    loss = -_times(F.logsigmoid(logits), one, *both, *ones) - _times(F.logsigmoid(-logits), zero, *both)
+    weight = None if weight is None else check_factor("weight", weight, logits)
+    pos_weight = None if pos_weight is None else check_factor("pos_weight", pos_weight, logits)
+    one = (1 - rate) * y + rate * uniform
+    if readable(logits) and logits.detach().sum().isfinite():
+        loss = F.binary_cross_entropy_with_logits(logits, one, weight, reduction="none", pos_weight=pos_weight)
+    else:  # Here what should be exactly 0 must be: not 1 minus the other share.
+        zero = (1 - rate) * (1 - y) + rate * (1 - uniform)
+        both, ones = ([] if factor is None else [factor] for factor in (weight, pos_weight))
+        loss = -_times(F.logsigmoid(logits), one, *both, *ones) - _times(F.logsigmoid(-logits), zero, *both)
     return _reduce(loss, keep, None, reduction)
 
 
@@ -267,7 +273,8 @@ def backward_correction(
         logits: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)``, floating point.
         target: class indices (int64 or uint8), the noisy labels.
         T: ``(K, K)``, row-stochastic, ``T[i, j] = P(noisy = j | clean = i)``, NumPy or torch. It is inverted in float64
-            where it lies, then cast to the logits' type and device.
+            where it lies, then cast to the logits' type and device. That takes time at every call where K is large:
+            ``gls_loss(logits, inverse[target], 0.0)``, with an inverse computed once, is the same loss of ``(N, K)``.
         weight: ``(K,)`` class weights: the loss of an example is multiplied by ``weight[target]``.
         ignore_index: examples with this class index give zero loss and leave the mean.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the sum of ``weight[target]``.
@@ -366,6 +373,8 @@ def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: 
     """
     check_number("alpha", alpha, "a finite real number")
     picked, peer = _log_probs(logits, target, peer_logits, peer_target)
+    if alpha == 0:
+        peer = peer.masked_fill(peer.isinf(), 0)
     return alpha * peer.mean() - picked.mean()
 
 
@@ -457,8 +466,14 @@ def _smoothed_nll(
     else:
         uniform = -_times(log_p, _along(weight, log_p, dim), total=lambda terms: terms.sum(dim)) / log_p.shape[dim]
     if isinstance(rate, Tensor):
-        return (1 - rate) * label + _times(uniform, rate)
-    return (1 - rate) * label + rate * uniform
+        loss = _times(label, 1 - rate) + _times(uniform, rate)
+        infinite = (label == math.inf) & (rate < 0)
+    elif rate > 0:
+        return (1 - rate) * label + rate * uniform if rate < 1 else uniform
+    else:
+        loss, infinite = (1 - rate) * label + rate * uniform, label == math.inf
+    # At a masked target and r < 0 infinities meet; there the whole weight, 1 - r + r / K, has the label's sign.
+    return label.where(infinite, loss)
 
 
 class _SmoothedNLL(torch.autograd.Function):

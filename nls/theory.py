@@ -9,6 +9,8 @@ message that begins with the argument's name.
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .checks import as_numpy
+
 MARGIN = 1e-12  # closer than this to a threshold counts as on it, since thresholds such as 9/10 carry rounding errors
 
 
@@ -91,10 +93,10 @@ def rate_at_scale(s: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayL
     """The smooth rate r at a point of `smoothing_scale`, its inverse: 1 − exp(−log(1-η) − s).
 
     Args:
-        s: any finite number.
+        s: any finite number of at least -650; far below, the rate overflows.
         noise_rate, num_classes: as for `smoothing_scale`.
     """
-    s = _numbers("s", s, -np.inf, np.inf)
+    s = _numbers("s", s, -650, np.inf)
     return _out(0.0 - np.expm1(noise_shift(noise_rate, num_classes) - s))
 
 
@@ -201,7 +203,7 @@ def _check(
 
 
 def _numbers(name: str, value: ArrayLike, low: float, high: float) -> np.ndarray:
-    array = np.asarray(value)
+    array = as_numpy(name, value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got {value!r}")
     array = array.astype(np.float64)
@@ -211,7 +213,7 @@ def _numbers(name: str, value: ArrayLike, low: float, high: float) -> np.ndarray
 
 
 def _integers(name: str, value: ArrayLike) -> np.ndarray:
-    array = np.asarray(value)
+    array = as_numpy(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer of at least 2, got {value!r} of {type(value).__name__}")
     _refuse(name, array, array < 2, "an integer of at least 2")

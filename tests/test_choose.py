@@ -20,8 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from nls import GLSLoss, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
+from nls import GLSLoss, asymmetric, choose_rate, corrupt, noise_report, pair_flip, r_opt, symmetric
 from nls.choose import RULES, _class_means, _decide, _equal_rows, not_worse
+from nls.noise import CIFAR100_CIRCLE
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -106,6 +107,40 @@ def test_symmetric_noise_is_told_from_flips_to_the_next_class(out_of_fold):
         assert ("forward_correction" in str(report)) != report.symmetric
 
 
+def many_classes(T, per, seed):
+    """`per` noisy labels of each class, and posteriors that are sure of the clean one."""
+    K, rng = len(T), np.random.default_rng(1000 + seed)
+    clean = np.repeat(np.arange(K), per)
+    sure = rng.uniform(0.85, 0.99, (len(clean), 1))
+    return corrupt(clean, T, seed), (sure * np.eye(K)[clean] + (1 - sure) / (K - 1) * (1 - np.eye(K)[clean])) @ T
+
+
+@pytest.mark.parametrize(
+    ("T", "per", "same"),
+    [
+        (asymmetric(100, 0.2, CIFAR100_CIRCLE), 100, False),
+        (pair_flip(100, 0.3), 20, False),
+        (pair_flip(50, 0.3), 20, False),
+        (symmetric(100, 0.2), 100, True),
+        (symmetric(100, 0.3), 20, True),
+    ],
+)
+def test_many_classes_with_few_rows_hide_no_asymmetry(T, per, same):
+    """Chance alone puts .86 to .96 of these flips out of place: what is beyond chance tells, and is printed alone."""
+    report = noise_report(*many_classes(T, per, 0))
+    assert report.symmetric == same and report.uneven > 0.85
+    assert f"{report.uneven:.0%}" not in str(report) or not same
+
+
+@pytest.mark.parametrize(("K", "per", "repetitions"), [(100, 20, 20), (10, 100, 60)])
+def test_the_interval_covers_with_few_rows_of_many_classes_too(K, per, repetitions):
+    """At 95 %, and without a pull towards 1/2 from each class."""
+    found = [noise_report(*many_classes(symmetric(K, 0.2), per, seed)).interval for seed in range(repetitions)]
+    assert np.mean([low <= 0.2 <= high for low, high in found]) >= 0.85
+    middle = np.mean([(low + high) / 2 for low, high in found])
+    assert middle == pytest.approx(0.2, abs=0.01)
+
+
 @pytest.mark.parametrize("order", ["random", "by label"])
 def test_the_order_of_rows_with_saturated_probabilities_is_of_no_account(order):
     """As of a float32 softmax at a negative rate: 1.0 in most rows. The labels of all tied rows count."""
@@ -159,6 +194,12 @@ def test_rates_with_the_same_predictions_stay_together():
     folds = folds_of(np.array([0.7, 0.7, 0.2]), np.random.default_rng(0))
     folds[:, 1] = folds[:, 0]
     assert not_worse(folds, 5, 0.95, 0)[0].tolist() == [True, True, False]
+
+
+def test_a_difference_that_never_varies_is_the_strongest_evidence():
+    folds = np.column_stack([np.full(15, 0.5), np.ones(15), np.ones(15)])
+    assert not_worse(folds, 5, 0.95, 0)[0].tolist() == [False, True, True]
+    assert [_decide(rule, [0.0, -1.0, -2.0], folds, 5, 0.95, 0) for rule in RULES] == [1, 1, 1]
 
 
 def test_the_default_rule_has_the_least_regret_on_the_curves_of_table_1():
@@ -297,6 +338,14 @@ def test_a_rate_at_which_training_diverges_loses_and_is_reported():
     assert choice.table["accuracy"][[0, -2]].tolist() == [0, 0]
     assert "diverged at rate -2 in 6 of 6 folds" in str(choice) and "at rate -1 in" not in str(choice)
     assert np.isfinite(choice.pred_probs).all() and abs(choice.noise.noise_rate - 0.2) < 0.06
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_takes_a_rate_that_diverges_over_one_that_is_always_right(rule):
+    X, labels = oracle_data(eps=0)
+    choice = choose_rate(Diverging(broken=[0], slope=-0.02), X, labels, [0, -1], param="rate", rule=rule)
+    assert choice.rate == -1 and choice.not_worse == (-1.0,) and (choice.folds == [0, 1]).all()
+    assert "These labels cannot" not in str(choice) and "cross entropy is shown worse" in str(choice)
 
 
 def test_repetitions_that_did_not_diverge_are_enough():
@@ -451,6 +500,12 @@ BAD = {
         ValueError,
         "X after the first steps of the pipeline: .* first in row 7; .*SimpleImputer",
     ),
+    "few groups": (
+        lambda: choose_rate(Never(), X, Y, param="rate", groups=np.zeros(60)),
+        ValueError,
+        "groups: expected at least 5 of rows, one a fold, got 1",
+    ),
+    "a class": (lambda: choose_rate(Never, X, Y), TypeError, "estimator: expected an object .*got <class .*Never"),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
     "param": (lambda: choose_rate(Never(), X, Y, param="alpha"), ValueError, "param: expected a parameter"),
     "criterion": (
@@ -512,7 +567,11 @@ BAD = {
         ValueError,
         "estimator: expected probabilities of 3",
     ),
-    "no estimator": (lambda: choose_rate(nn.Linear(2, 3), X, Y), TypeError, "estimator: expected set_params"),
+    "no estimator": (
+        lambda: choose_rate(nn.Linear(2, 3), X, Y),
+        TypeError,
+        "estimator: expected an object with set_params",
+    ),
 }
 
 

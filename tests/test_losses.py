@@ -170,6 +170,16 @@ def test_torch_silently_ignores_a_negative_rate():
     assert not torch.isclose(gls_loss(logits, target, -0.4), builtin, rtol=1e-2)
 
 
+def test_at_rate_zero_it_is_torchs_cross_entropy_and_no_more():
+    logits, target = example((6, 4), dtype=torch.float32)
+    ours, torchs = (
+        loss(logits, target, reduction="none")
+        for loss in (lambda *args, **kw: gls_loss(*args, 0.0, **kw), F.cross_entropy)
+    )
+    assert type(ours.grad_fn) is type(torchs.grad_fn)
+    assert all(map(torch.equal, value_and_grad(ours, logits), value_and_grad(torchs, logits)))
+
+
 def test_accepts_bytes_as_torch_does():
     logits, target = example((300, 200))
     target[0] = 156  # -100 as an unsigned byte: must not be taken for ignore_index
@@ -205,7 +215,7 @@ def test_closed_form_and_gradient(rate, seed, K):
     assert_close(grad, logits.detach().softmax(1) - smooth, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (3, 1)])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 5), (3, 1)])
 def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
     logits, target = example((3, 4, 5))
     rate = torch.linspace(-2, 1, math.prod(shape), dtype=torch.float64).reshape(shape)
@@ -218,6 +228,13 @@ def test_rate_broadcasts_to_the_shape_of_the_indices(shape):
             assert_close(grad[n, :, d], torch.autograd.grad(expected, logits)[0][n, :, d])
     soft = F.one_hot(target, 4).movedim(-1, 1).double()
     assert_close(gls_loss(logits, soft, rate, reduction="none").detach(), loss)
+
+
+def test_a_rate_for_each_example_is_not_taken_for_one_for_each_place():
+    logits, target = example((4, 3, 4))
+    for y in (target, F.one_hot(target, 3).movedim(-1, 1).double()):
+        with pytest.raises(ValueError, match=r"^smooth_rate: got shape \(4,\), .* 2 dimensions, such as \(4, 1\)"):
+            gls_loss(logits, y, torch.zeros(4))
 
 
 @given(seed=seeds, K=st.integers(2, 12), fraction=st.floats(0, 0.9))
@@ -281,6 +298,28 @@ def test_reductions_weights_and_ignored_labels(loss):
     assert_close(loss(logits, target, weight=weight), weighted.sum() / factor.sum())
     if loss not in (LOSSES["gls"], LOSSES["gls_tensor_rate"]):  # there the uniform part has weights of its own
         assert_close(weighted, plain * factor)
+
+
+def test_an_inverse_computed_once_gives_the_backward_correction():
+    logits, target = example((6, 4))
+    once = gls_loss(logits, asymmetric().inverse()[target], 0.0)
+    corrected = backward_correction(logits, target, asymmetric())
+    assert_close(value_and_grad(once, logits), value_and_grad(corrected, logits))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("correction", [backward_correction, forward_correction])
+def test_a_transition_matrix_in_half_precision_is_taken_and_its_rows_made_to_sum_to_one(correction, dtype):
+    T = symmetric(10, 0.2).to(dtype)
+    exact = T.double() / T.double().sum(1, keepdim=True)
+    assert (T.double().sum(1) - 1).abs().max() > 1e-4  # else this would test nothing
+    logits, target = example((6, 10))
+    expected = correction(logits, target, exact)
+    traced = make_fx(lambda z, y: correction(z, y, T))(logits, target)
+    for found in (correction(logits, target, T), traced(logits, target)):
+        assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^T: expected rows that sum to 1, got 1\.0[2-9]"):
+        correction(logits, target, T * 1.05)
 
 
 def test_peer_loss_is_cross_entropy_minus_the_peers():
@@ -406,6 +445,26 @@ def test_a_masked_class_of_weight_zero_adds_nothing(loss, expected):
         value, grad = value_and_grad(function(logits, target, weight), logits)
         assert value.item() == pytest.approx(expected, abs=5e-5)
         assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("uniform", [None, torch.tensor([0.5, 0.5, 0.0])], ids=["1/K", "uniform"])
+@pytest.mark.parametrize("rate", [-0.5, 0.0, 0.3, 1.0])
+def test_class_indices_are_one_hot_targets_at_masked_classes_too(rate, uniform):
+    """Also the target itself, masked: a term of weight 0 leaves, and no infinities of two signs meet."""
+    logits, target = torch.tensor([[1.0, 2.0, -INF]]).expand(3, 3), torch.arange(3)
+    for weight in (None, torch.tensor([0.5, 2.0, 1.0])):
+        options = {"weight": weight, "uniform": uniform, "reduction": "none"}
+        expected = gls_loss(logits, torch.eye(3), rate, **options)
+        assert not expected.isnan().any()
+        function = lambda r, options=options: gls_loss(logits, target, r, **options)  # noqa: E731
+        for found in (function(rate), function(torch.full((3,), rate)), compiled(function)(rate)):
+            assert_close(found, expected)
+
+
+def test_peers_of_weight_zero_add_nothing():
+    peer = torch.tensor([[0.0, -INF]], requires_grad=True)
+    loss = peer_loss(torch.zeros(1, 2), torch.tensor([0]), peer, torch.tensor([1]), 0.0)
+    assert loss.item() == pytest.approx(math.log(2)) and not torch.autograd.grad(loss, peer)[0].any()
 
 
 def test_gradients_of_targets_and_transitions_are_finite_at_masked_classes():
@@ -693,6 +752,13 @@ def test_a_parameter_is_learned():
     assert_close(functional, gls_loss(logits, target, 0.5))
 
 
+def test_a_rate_that_joins_the_descent_makes_it_degenerate():
+    """What the docstrings say: where the label has more than the mean logit, the loss falls without bound in r."""
+    logits = torch.tensor([[2.0, 0.0]])
+    losses = [gls_loss(logits, torch.tensor([0]), r).item() for r in (0.0, -10.0, -1e3, -1e6)]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < -9e5
+
+
 def test_the_buffers_are_copies_and_are_saved():
     logits, target = example((6, 4))
     rate, weight = torch.tensor(-0.5), torch.ones(4, dtype=torch.float64)
@@ -739,6 +805,11 @@ BAD = {  # one for each check
     "target too short": (lambda: gls_loss(Z, Y[:2], 0.1), ValueError, r"target: .*shape \(3,\) .*\(3, 4\), got \(2,\)"),
     "target too large": (lambda: gls_loss(Z, Y + 1, 0.1), ValueError, r"target: .*0 \.\.\. 3 or ignore.*-100, got 4"),
     "target not ignored": (lambda: gls_loss(Z, Y - 100, 0, ignore_index=-1), ValueError, r"target: .*= -1, got -100"),
+    "target one-hot": (
+        lambda: gls_loss(Z, Z.long(), -1.0),
+        ValueError,
+        r"target: .*got \(3, 4\); of one-hot.*\.float\(",
+    ),
     "target of floats": (lambda: gls_loss(Z, Y.float(), 0.1), ValueError, r"target: .*shape of logits, \(3, 4\), got"),
     "target elsewhere": (lambda: gls_loss(Z, Y.to("meta"), 0.1), ValueError, r"target: .*device of logits, cpu, got"),
     "rate above 1": (lambda: gls_loss(Z, Y, 1.1), ValueError, r"smooth_rate: .*r <= 1.*got 1\.1"),
@@ -808,6 +879,10 @@ BAD = {  # one for each check
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match="^" + message):
         call()
+
+
+def test_integers_of_numpy_are_taken_for_ignored_labels():
+    assert gls_loss(Z, Y, 0.1, ignore_index=np.int64(3)) == gls_loss(Z, Y, 0.1, ignore_index=3)
 
 
 def test_transition_matrix_may_be_read_only_or_reversed():

@@ -2,6 +2,7 @@
 
 import math
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,25 @@ def test_iid_from_probabilities_per_row():
     np.testing.assert_array_equal(corrupt(labels, T[labels], 1), corrupt(labels, T, 1))
 
 
+@FAST
+@given(CLASSES, SEED, st.integers(1, 300), st.sampled_from([0.01, 0.5, 10]))
+def test_iid_counts_the_entries_of_the_cumulative_row_that_a_draw_has_passed(K, seed, n, spread):
+    rng = np.random.default_rng(seed)
+    T, labels = rng.dirichlet(np.full(K, spread), size=K), rng.integers(0, K, n)
+    cumulative = T.cumsum(axis=1) / T.cumsum(axis=1)[:, -1:]
+    draw = np.random.default_rng(seed).random(n)
+    np.testing.assert_array_equal(corrupt(labels, T, seed), (draw[:, None] >= cumulative[labels]).sum(axis=1))
+
+
+def test_iid_needs_no_array_of_labels_times_classes():
+    labels, T = np.arange(20_000) % 500, symmetric(500, 0.2)
+    tracemalloc.start()
+    corrupt(labels, T, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(labels) * 500  # of 8 bytes each
+
+
 @pytest.mark.parametrize("mode", ["iid", "exact"])
 def test_absent_classes_and_extreme_rates(mode):
     labels = np.array([1, 1, 4, 4, 4, 1])
@@ -193,6 +213,14 @@ def test_torch_and_lists_are_taken():
     np.testing.assert_array_equal(corrupt(torch.tensor(labels), T, 5), expected)
     np.testing.assert_array_equal(corrupt(labels.tolist(), T.tolist(), np.int64(5)), expected)
     np.testing.assert_array_equal(corrupt(labels.astype(np.uint8), T, 5), expected)
+
+
+def test_iid_and_exact_take_half_precision():
+    labels, T = np.arange(300) % 10, torch.tensor(symmetric(10, 0.2)).half()
+    exact = T.double() / T.double().sum(1, keepdim=True)
+    for mode in ("iid", "exact"):
+        np.testing.assert_array_equal(corrupt(labels, T, 0, mode), corrupt(labels, exact, 0, mode))
+    np.testing.assert_array_equal(corrupt(labels, T.numpy(), 0), corrupt(labels, exact, 0))
 
 
 # Instance-dependent noise
@@ -334,6 +362,13 @@ GOOD, Y = symmetric(3, 0.2), [0, 1, 2]
         (lambda: asymmetric(10, 0.2, [(3, 10)]), ValueError, r"pairs: .*below num_classes=10, got \(3, 10\)"),
         (lambda: asymmetric(10, 0.2, [(1, 2), (1, 3)]), ValueError, r"pairs: expected each source class once.*1, 3"),
         (lambda: asymmetric(10, 0.2, [(1, 2, 3)]), ValueError, r"pairs: expected pairs .*got \(1, 2, 3\)"),
+        (lambda: asymmetric(3, 0.2, None), TypeError, r"pairs: expected pairs \(source, destination\), got None"),
+        (lambda: corrupt([True, False], GOOD, 0), TypeError, r"labels: expected integers, got dtype bool; np\.asarray"),
+        (
+            lambda: corrupt(np.array([0, 1], "O"), GOOD, 0),
+            TypeError,
+            r"labels: .*got dtype object; np\.asarray\(labels",
+        ),
         (lambda: corrupt([0.0, 1.0], GOOD, 0), TypeError, r"labels: expected integers, got dtype float64"),
         (lambda: corrupt([0, 3], GOOD, 0), ValueError, r"labels: expected classes 0 to 2, got 3"),
         (lambda: corrupt([[0, 1]], GOOD, 0), ValueError, r"labels: expected one dimension.*got shape \(1, 2\)"),

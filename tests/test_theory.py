@@ -185,6 +185,7 @@ def test_limit_at_the_ends():
         (lambda: r_opt(np.nextafter(0.9, 0), 10), ValueError, r"noise_rate: expected below \(K-1\)/K"),
         (lambda: r_opt(math.nan, 10), ValueError, r"noise_rate: expected finite.*got nan"),
         (lambda: r_opt("0.1", 10), TypeError, r"noise_rate: expected real numbers, got '0\.1'"),
+        (lambda: r_opt([[0.1], [0.2, 0.3]], 10), ValueError, r"noise_rate: expected an array, got rows of unequal"),
         (lambda: r_opt(0.1, 1), ValueError, r"num_classes: expected an integer of at least 2, got 1"),
         (lambda: r_opt(0.1, 10.0), TypeError, r"num_classes: expected an integer of at least 2, got 10\.0 of float"),
         (lambda: r_opt(0.1, 10, 1.1), ValueError, r"r_star: expected finite and at most 1, got 1\.1"),
@@ -258,3 +259,10 @@ def test_scale_and_its_inverse_take_arrays_and_refuse_what_has_no_scale():
         smoothing_scale(1.5)
     with pytest.raises(ValueError, match="noise_rate: expected below"):
         noise_shift(0.5, 2)
+    assert rate_at_scale(-650.0, 0.5 - 1e-11) > -math.inf
+    with pytest.raises(ValueError, match=r"s: expected finite and in \[-650, inf\], got -800"):
+        rate_at_scale(-800.0)
+
+
+def test_tensors_that_require_grad_are_numbers_too():
+    assert r_opt(torch.tensor(0.2, requires_grad=True), 10) == pytest.approx(r_opt(0.2, 10))

@@ -20,7 +20,7 @@ RATE = r_opt(NOISE, 3)
 
 def compute_loss(outputs: dict, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
     """The Trainer passes the number of labels that count in all batches of one step: divide the sum by it."""
-    logits = outputs["logits"].transpose(1, 2)  # (B, T, V) to (B, V, T)
+    logits, labels = outputs["logits"].flatten(0, 1), labels.flatten()  # (B T, V): faster than (B, V, T)
     if num_items_in_batch is None:  # in evaluation
         return gls_loss(logits, labels, RATE)
     return gls_loss(logits, labels, RATE, reduction="sum") / num_items_in_batch
