@@ -293,6 +293,7 @@ def scoreboard(
 
 def _board_text(figures: Path) -> str:
     board = report.scoreboard(figures)
-    rows = [f"{row.verdict:10}  {row.claim} ({row.source})" for row in board.itertuples()]
+    width = board["verdict"].str.len().max()
+    rows = [f"{row.verdict:{width}}  {row.claim} ({row.source})" for row in board.itertuples()]
     counts = board["verdict"].value_counts()
     return "\n".join(rows) + "\n\n" + ", ".join(f"{n} {v}" for v, n in counts.items())
