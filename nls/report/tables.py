@@ -232,9 +232,7 @@ def markdown_counts(board: pd.DataFrame) -> str:
     whose = np.where(board["of_paper"], "the paper", "ours and others'")
     counts = pd.crosstab([whose, board["kind"]], board["verdict"]).sort_index(ascending=[False, True])
     counts = counts[[v for v in VERDICTS if v in counts]]
-    rows = [
-        [f"{who}, {what} ({row.sum()})", *(str(n or "–") for n in row)]
-        for (who, what), row in zip(counts.index, counts.to_numpy(), strict=True)
-    ]
-    lines = [["claims of", *counts], ["---"] * (1 + counts.shape[1]), *rows]
+    heads = [f"{who}, {what} ({n})" for (who, what), n in counts.sum(axis=1).items()]
+    rows = [[verdict, *(str(n or "–") for n in column)] for verdict, column in counts.items()]
+    lines = [["verdict", *heads], ["---"] * (1 + len(heads)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
