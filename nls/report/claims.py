@@ -41,6 +41,7 @@ VERDICTS = (
     "one seed so far",
     "not tested",
 )
+OPEN = ("inconclusive", "one seed so far")
 
 
 def check(what: str, see, expected, tolerance: float = 1e-12) -> bool:
@@ -156,8 +157,7 @@ def _result(row, claim) -> str:
 
 def _of_all(results: pd.Series, parts: int) -> str:
     """A conjunction's verdict: what speaks against it first. A part without records leaves it open."""
-    against = ("counterexample", "reversed", "refuted", "no difference that matters", "inconclusive", "one seed so far")
-    order = (*against, "supported", "identity")
+    order = ("counterexample", "reversed", "refuted", "no difference that matters", *OPEN, "supported", "identity")
     return min([*results, *["inconclusive"] * (len(results) < parts)], key=order.index)
 
 
@@ -211,7 +211,7 @@ def _came_out(parts: pd.DataFrame, decided: str, claim: Claim) -> str:
         return f"{n} of {claim.parts} parts have records; "
     if len(counts) == 1:
         return "" if n == 1 else f"both {what}; " if n == 2 else f"all {n} {what}; "
-    order = sorted(counts.index, key=lambda r: (r == "inconclusive", -counts[r], r in ("supported", "identity")))
+    order = sorted(counts.index, key=lambda r: (r in OPEN, -counts[r], r in ("supported", "identity")))
     found = [f"{result} in {counts[result]}" for result in order]
     found[0] += f" of {n} {what}"
     example = ", for example: " if counts[decided] > 1 else ": "
