@@ -66,7 +66,10 @@ def test_all_parts_of_a_conjunction_must_be_supported():
     up, none, down = part(differences(0.1, 0.01)), part(differences(0.0, WIDE)), part(differences(-0.1, 0.01))
     assert verdict(up, up) == "supported"
     assert verdict(up, none) == "inconclusive"
-    assert verdict(up, none, part(differences(0.0, NARROW))) == "no difference that matters"
+    tiny = part(differences(0.0, NARROW))
+    assert verdict(none, tiny) == verdict(tiny, tiny) == "no difference that matters"
+    assert verdict(up, tiny) == verdict(up, none, tiny) == "supported in part"
+    assert verdict(up, tiny, down) == "reversed"
     assert verdict(up, none, down) == "reversed"
 
 

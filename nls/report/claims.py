@@ -11,11 +11,12 @@ supported                    Holm-adjusted p < .05 over the notebook's primaries
 reversed                     Holm-adjusted p < .05 on the other side: the opposite holds
 refuted                      of a claim of equality: the 95 % interval lies outside the margin
 inconclusive                 none of these
-not tested                   nothing was run in the claim's own setting
+not tested                   the comparison that decides has not been run
 
 Of several primary parts all must be there and supported; else the claim is reversed or refuted if one part is, then the
-verdict is no difference that matters, then inconclusive. Everything else is evidence: shown beside it, corrected
-together, without a vote.
+verdict is no difference that matters, or `supported in part` if at least one part is supported, then inconclusive.
+Everything else is evidence: shown beside it, corrected together, without a vote. Of what is inconclusive the line says
+which true difference as many seeds "could have shown", four times in five.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from .predictions import CLAIMS
 VERDICTS = (
     "identity",
     "supported",
+    "supported in part",
     "counterexample",
     "reversed",
     "refuted",
@@ -157,8 +159,10 @@ def _result(row, claim) -> str:
 
 def _of_all(results: pd.Series, parts: int) -> str:
     """A conjunction's verdict: what speaks against it first. A part without records leaves it open."""
+    found = {*results, *["inconclusive"] * (len(results) < parts)}
     order = ("counterexample", "reversed", "refuted", "no difference that matters", *OPEN, "supported", "identity")
-    return min([*results, *["inconclusive"] * (len(results) < parts)], key=order.index)
+    first = min(found, key=order.index)
+    return "supported in part" if first == "no difference that matters" and "supported" in found else first
 
 
 def save_claims(judged: pd.DataFrame, notebook: str, figures: Path | str) -> None:
@@ -196,7 +200,8 @@ def _found(parts: pd.DataFrame, verdict: str, claim: Claim) -> str:
     """
     if not len(parts):
         return ""
-    first = parts.iloc[parts["result"].eq(verdict).argmax()]
+    decides = "no difference that matters" if verdict == "supported in part" else verdict
+    first = parts.iloc[parts["result"].eq(decides).argmax()]
     held = claim.equal or max(-first["low90"], first["high90"]) < claim.margin
     margin = f", margin {claim.margin:g}" if held and not np.isnan(first["mean"]) else ""
     false = "false: " if verdict == "counterexample" else ""

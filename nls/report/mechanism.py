@@ -130,14 +130,14 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return (found["mean"],) * 2 if found["n"] == 1 else (found["low"], found["high"])
 
 
-def scale_axis(ax, low: float, high: float, label: bool = True) -> None:
-    """Label the x axis with s and, below it, the rate that does the same to clean labels."""
+def scale_axis(ax, low: float, high: float, label: bool = True, shift: float = 0.0) -> None:
+    """Label the x axis with s and, below it, the rate at one noise rate, whose −log(1 − η) is `shift`."""
     step = 0.5 if high - low <= 3 else 1
     ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
-    names = [f"{s:g}\n{rate_at_scale(s):.2g}".replace("-", "−") for s in ticks]
+    names = [f"{s:g}\n{rate_at_scale(s - shift):.2g}".replace("-", "−") for s in ticks]
     ax.set_xticks(ticks, names)
     ax.axvline(0, color="0.3", lw=1, zorder=0)
-    ax.set_xlabel("s   (below: as r without noise)" if label else "")
+    ax.set_xlabel(f"s   (below: r {'at this noise' if shift else 'without noise; lower with it'})" if label else "")
 
 
 PREDICTORS = {

@@ -29,6 +29,7 @@ README_CLAIMS = (
 COLOURS = {
     "identity": NLS_COLOUR,
     "supported": NLS_COLOUR,
+    "supported in part": "#6b8e23",
     "counterexample": LS_COLOUR,
     "reversed": LS_COLOUR,
     "refuted": LS_COLOUR,
