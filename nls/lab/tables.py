@@ -412,10 +412,11 @@ def strong(table: str, profile: str, columns: Iterable[tuple[str, str, float]], 
 
 
 def medium_column(base: Run) -> list[Run]:
-    """One warm-up, and what starts from it: from the epoch that the test set chooses; on Table 5 and the columns with
-    further seeds from the one that noisy labels choose (often the same, and then trained once); there also from the
-    last; so, too, from a network that has memorised clean labels. For every seed but 0 the candidates alone, the losses
-    made for noisy labels for the first three. On two columns also a stage as short as the paper's."""
+    """One warm-up, and what starts from it: on Table 2 from the epoch that the test set chooses, on Table 5 from the
+    one that noisy labels choose, on columns with further seeds from both (often one epoch, and then trained once; of
+    later seeds where a claim needs it) and from the last; so, too, from a network that has memorised clean labels. For
+    every seed but 0 the candidates alone, the losses made for noisy labels for the first three. On two columns also a
+    stage as short as the paper's."""
     whole, column = base.seed == 0, (base.dataset, base.noise, base.noise_rate)
     repeated = column in MEDIUM_SEEDS
     best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
@@ -425,9 +426,10 @@ def medium_column(base: Run) -> list[Run]:
     begun = dataclasses.replace(base, start="best_test")
     unhinged = with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7)
     runs = [from_scratch(base)]
-    runs += _rates_and_controls(begun, (*TABLE2_RATES, best) if whole else candidates)
-    runs += [unhinged] if whole else []
-    if base.table == "table5" or repeated:
+    if base.table == "table2" or (whole and repeated):
+        runs += _rates_and_controls(begun, (*TABLE2_RATES, best) if whole else candidates)
+        runs += [unhinged] if whole else []
+    if base.table == "table5" or (whole and repeated) or column == NOISIEST:
         runs += _rates_and_controls(dataclasses.replace(base, start="noisy_val"), candidates)
     if base.table == "table5" and base.seed < ROBUST_SEEDS:
         runs += _robust_losses(dataclasses.replace(base, start="noisy_val", rate=None))
