@@ -12,6 +12,7 @@ from .figures import (
     rate_axis,
     rate_colour,
     rate_lines,
+    rate_name,
     rate_position,
     save_figure,
     style,

@@ -26,6 +26,10 @@ def rate_colour(rate: float) -> str:
     return LS_COLOUR if rate > 0 else NLS_COLOUR if rate < 0 else CE_COLOUR
 
 
+def rate_name(rate: float) -> str:
+    return f"r = {rate:g}".replace("-", "−")
+
+
 def rate_axis(ax, rates: Sequence[float], label: bool = True) -> None:
     """Label the x axis of `ax` with smooth rates: negative rates on the left, label smoothing on the right."""
     ax.set_xticks(rate_position(rates), [f"{r:g}".replace("-", "−") for r in rates], rotation=90)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .claims import VERDICTS, Part, judge, numbers, paired, save_claims
-from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, write
+from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, rate_name, write
 from .predictions import CLAIMS
 
 PROTOCOLS = {
@@ -138,7 +138,7 @@ def rate_table(
             columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, head))
             marks = [_marked(text, rate) if rate in best else text for text, rate in zip(texts, rates, strict=True)]
             cells.append(marks + ([last_row.get((eps, measure or "paper"), "")] if last_row is not None else []))
-    index = [f"r = {r:g}" for r in rates] + ([last_row["label"]] if last_row is not None else [])
+    index = [*map(rate_name, rates)] + ([last_row["label"]] if last_row is not None else [])
     frame = pd.DataFrame(dict(enumerate(cells)), index=index)
     frame.columns = pd.MultiIndex.from_tuples(columns)
     counts = records.groupby(column, sort=False)["seed"].nunique()
