@@ -138,7 +138,7 @@ def rate_table(
             columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, head))
             marks = [_marked(text, rate) if rate in best else text for text, rate in zip(texts, rates, strict=True)]
             cells.append(marks + ([last_row.get((eps, measure or "paper"), "")] if last_row is not None else []))
-    index = [*map(rate_name, rates)] + ([last_row["label"]] if last_row is not None else [])
+    index = [rate_name(r).replace(" ", "\u00a0") for r in rates] + ([last_row["label"]] if last_row is not None else [])
     frame = pd.DataFrame(dict(enumerate(cells)), index=index)
     frame.columns = pd.MultiIndex.from_tuples(columns)
     counts = records.groupby(column, sort=False)["seed"].nunique()
