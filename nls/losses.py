@@ -94,10 +94,6 @@ def gls_loss(
     Returns:
         The loss in nats. It may be negative when r < 0. The mean over nothing is NaN.
 
-    Raises:
-        TypeError: the type of an argument is wrong.
-        ValueError: its shape or value is.
-
     Example:
         >>> gls_loss(torch.tensor([[0.2, 0.6, 0.2]]).log(), torch.tensor([1]), -0.3)
         tensor(0.2911)
@@ -129,9 +125,6 @@ class GLSLoss(nn.Module):
     ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
     registered as such, for an outer objective: it must not descend this loss itself. Any other tensor, ``weight`` and
     ``uniform`` too, is copied into a buffer: it follows ``.to(device)`` and is saved in the state dict.
-
-    Args:
-        smooth_rate, weight, ignore_index, reduction, uniform: as in :func:`gls_loss`.
 
     Raises:
         ValueError: also for a tensor ``smooth_rate`` that requires grad but is no ``nn.Parameter``.
@@ -228,12 +221,8 @@ def binary_gls_loss(
         ignore_index: labels of this value, such as unknown ones, give zero loss and leave the mean.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the number of labels that count.
 
-    Returns:
-        The loss in nats, which may be negative when r < 0.
-
     Raises:
-        TypeError: the type of an argument is wrong.
-        ValueError: its shape or value is, or ``weight``, ``pos_weight`` or ``uniform`` requires grad.
+        ValueError: also when ``weight``, ``pos_weight`` or ``uniform`` requires grad.
     """
     check_options(ignore_index, reduction)
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
@@ -279,9 +268,6 @@ def backward_correction(
         ignore_index: examples with this class index give zero loss and leave the mean.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the sum of ``weight[target]``.
 
-    Returns:
-        The loss in nats, which may be negative.
-
     Raises:
         ValueError: also when T is not row-stochastic, or singular (condition number above 8e6).
     """
@@ -311,9 +297,6 @@ def forward_correction(
         logits, target, weight, ignore_index, reduction: as in :func:`backward_correction`.
         T: ``(K, K)``, row-stochastic, ``T[i, j] = P(noisy = j | clean = i)``, NumPy or torch; it may be singular.
             A tensor that requires grad receives its gradient.
-
-    Returns:
-        The loss in nats.
     """
     logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     T = check_transition_tensor(T, K, logits).to(logits)
@@ -344,9 +327,6 @@ def complementary_loss(
 
     Args:
         logits, target, weight, ignore_index, reduction: as in :func:`backward_correction`. K is at least 2.
-
-    Returns:
-        The loss in nats, which may be negative.
     """
     logits, index, keep, _, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     if K < 2:

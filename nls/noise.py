@@ -103,8 +103,7 @@ def pair_flip(num_classes: int, noise_rate: float) -> np.ndarray:
     """Pair noise: class i becomes the next one, i + 1 mod K, with probability `noise_rate`.
 
     Args:
-        num_classes: K, at least 2.
-        noise_rate: in [0, 1].
+        num_classes, noise_rate: as for `symmetric`.
 
     Returns:
         T (K, K).
@@ -226,9 +225,6 @@ def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> n
 
     Returns:
         T (K, K): the share of each clean class that carries each noisy label.
-
-    Raises:
-        ValueError: also when a class has no clean row.
     """
     K = check_integer("num_classes", num_classes, 2)
     clean, noisy = check_labels("clean", clean, K), check_labels("noisy", noisy, K)

@@ -1,4 +1,4 @@
-"""What the paper derives: the optimal smooth rate, its sign, and other losses written as generalised smoothing (GLS).
+"""What the paper derives: the optimal smooth rate, its sign, and where a risk has a minimiser.
 
 Symbols: K classes, noise rate ε (exclusive flips, T_ij = ε/(K-1) off the diagonal), smooth rate r, and r*, the rate
 that would be best on clean labels. All of it concerns the population risk. Arguments are numbers or arrays that
@@ -23,10 +23,8 @@ def r_opt(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike = 0.0
         r_star: r*, at most 1.
 
     Returns:
-        ((K-1) r* - K ε) / ((K-1) - K ε), the solution of (1-r) (1 - Kε/(K-1)) = 1 - r*.
-
-    Raises:
-        ValueError: for ε of (K-1)/K or more, as for any other argument out of its range.
+        ((K-1) r* - K ε) / ((K-1) - K ε), the solution of (1-r) (1 - Kε/(K-1)) = 1 - r*. At r* = 0 it is the
+        rate at which GLS is backward correction with the true symmetric T, example by example (Theorem 5.2).
     """
     eps, K, r_star = _check(noise_rate, num_classes, r_star)
     return _out(((K - 1) * r_star - K * eps) / ((K - 1) - K * eps))
@@ -44,18 +42,6 @@ def preference(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike)
     eps, K, r_star = _check(noise_rate, num_classes, r_star)
     excess = eps - (K - 1) * r_star / K
     return _out(np.where(np.abs(excess) <= MARGIN, "CE", np.where(excess > 0, "NLS", "LS")))
-
-
-def r_backward(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndarray:
-    """The rate at which GLS is backward correction with the true symmetric T, example by example (Theorem 5.2).
-
-    Args:
-        noise_rate, num_classes: as for `r_opt`.
-
-    Returns:
-        -Kε / ((K-1) - Kε), which is `r_opt` at r* = 0.
-    """
-    return r_opt(noise_rate, num_classes, 0.0)
 
 
 def noise_shift(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndarray:
@@ -100,41 +86,6 @@ def rate_at_scale(s: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayL
     return _out(0.0 - np.expm1(noise_shift(noise_rate, num_classes) - s))
 
 
-def loss_correction_rate(e0: ArrayLike, e1: ArrayLike) -> tuple[float | np.ndarray, float | np.ndarray]:
-    """(r_LC, λ_LC) of Proposition 5.1, which splits the corrected risk of binary labels.
-
-    It is the GLS risk at r_LC plus λ_LC times E over X, Y=1 of ℓ(f, 1) - ℓ(f, 0). The paper names the classes so that
-    e1 ≥ e0; the identity does not need it.
-
-    Args:
-        e0: P(noisy 1 | clean 0), below 1/2.
-        e1: P(noisy 0 | clean 1), such that e0 + e1 < 1.
-
-    Returns:
-        2 e0/(2 e0 - 1) and (e1 - e0)/(1 - 2 e0).
-    """
-    e0, e1 = _numbers("e0", e0, 0, 1), _numbers("e1", e1, 0, 1)
-    _refuse("e0", e0, e0 >= 0.5 - MARGIN, "below 1/2, where r_LC has its pole")
-    _refuse("e0 + e1", e0 + e1, e0 + e1 >= 1 - MARGIN, "below 1, or the labels carry no information")
-    return _out(0.0 - 2 * e0 / (1 - 2 * e0)), _out((e1 - e0) / (1 - 2 * e0))
-
-
-def peer_rate(p_noisy_positive: ArrayLike) -> tuple[float | np.ndarray, float | np.ndarray]:
-    """(r_PL, λ_PL) of Proposition 5.4, which splits the peer risk of binary labels.
-
-    It is E[ℓ(f, Y~) - GLS loss at r_PL] plus λ_PL times E over X, Y~=1 of ℓ(f, 1) - ℓ(f, 0).
-
-    Args:
-        p_noisy_positive: p, the share of noisy labels that are 1. Above 1/2 the rate exceeds 1 and is no smoothing any
-            more (name the classes the other way round); the identity still holds.
-
-    Returns:
-        2p and 1 - 2p.
-    """
-    p = _numbers("p_noisy_positive", p_noisy_positive, 0, 1)
-    return _out(2 * p), _out(1 - 2 * p)
-
-
 def smoothed(target: ArrayLike, smooth_rate: float) -> np.ndarray:
     """The generalised smooth label (eq. 2). Of a noisy posterior it is the expected GLS target.
 
@@ -160,7 +111,7 @@ def r_limit(posterior_min: ArrayLike, num_classes: ArrayLike) -> float | np.ndar
     """The most negative rate at which the GLS risk still has a minimiser.
 
     Below it some expected target (1-r) p + r/K is negative, and there the risk has no lower bound. Where the inputs
-    determine the clean label, p = ε/(K-1) and the limit is `r_backward`.
+    determine the clean label, p = ε/(K-1) and the limit is `r_opt` at r* = 0.
 
     Args:
         posterior_min: p, the least noisy posterior, at most 1/K.

@@ -92,13 +92,6 @@ def test_the_estimate_of_t_is_better_than_the_confident_joint(out_of_fold):
     assert (np.diff(errors, axis=1) > -0.02).all()
 
 
-def test_the_confident_joint_is_that_of_cleanlab(out_of_fold):
-    count = pytest.importorskip("cleanlab.count")
-    for _, y, p in out_of_fold:
-        theirs = count.estimate_latent(count.compute_confident_joint(y, p), y)[1].T
-        np.testing.assert_allclose(confident_joint(y, p), theirs, atol=0.02)  # cleanlab rounds its counts
-
-
 def test_symmetric_noise_is_told_from_flips_to_the_next_class(out_of_fold):
     reports = [noise_report(y, p) for _, y, p in out_of_fold]
     assert [report.symmetric for report in reports] == [True, False] * len(SETS)
@@ -262,6 +255,27 @@ def test_choose_rate_finds_the_best_rate_and_the_noise():
     assert "Rate -2" in text and "cross entropy is shown worse" in text and "outer folds" in text and "divide" in text
     again = choose_rate(Oracle(), X, labels, [0.5, 0, -2], param="rate", nested=True)
     assert str(again) == text
+
+
+class Strict(Oracle):
+    """Refuses rows of a group, column 1 of X, that it was trained on."""
+
+    def fit(self, X, y):
+        self.groups_ = set(X[:, 1])
+        return super().fit(X, y)
+
+    def predict_proba(self, X):
+        assert self.groups_.isdisjoint(X[:, 1])
+        return super().predict_proba(X)
+
+
+def test_groups_stay_in_one_fold_of_all_kinds():
+    X, labels = oracle_data()
+    groups = np.arange(600) // 4
+    X = np.column_stack([X[:, 0], groups, np.arange(600)])
+    assert choose_rate(Strict(), X, labels, [0, -2], param="rate", groups=groups, nested=True).rate == -2
+    with pytest.raises(AssertionError):
+        choose_rate(Strict(), X, labels, [0, -2], param="rate")
 
 
 def test_rows_that_differ_in_the_sign_of_zero_are_equal():
@@ -434,6 +448,23 @@ def test_a_network_of_skorch_needs_no_code():
     net, state = network(), torch.random.get_rng_state()
     choose_rate(net, X, labels, [0, -2], cv=2)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_rates_share_their_initial_weights_and_repetitions_do_not():
+    X, labels = oracle_data(60)
+    arguments = X.astype("float32"), labels, [0, -2]
+    weights = []
+
+    def remembering(*sizes, **named):
+        weights.append((net := nn.Linear(*sizes, **named)).weight.detach().clone())
+        return net
+
+    one = choose_rate(network(module=remembering), *arguments, cv=2)
+    begun = torch.stack(weights[-12:]).view(3, 2, -1)  # repetitions, rates, weights in the folds
+    assert torch.equal(begun[:, 0], begun[:, 1]) and not torch.isclose(begun[0], begun[1]).any()
+    other = choose_rate(network(), *arguments, cv=2, n_jobs=2)
+    np.testing.assert_array_equal(one.folds, other.folds)
+    np.testing.assert_array_equal(one.pred_probs, other.pred_probs)
 
 
 X, Y = oracle_data(60)

@@ -23,7 +23,6 @@ from nls.lab import data, tabular
 from nls.lab.data import (
     SOURCES,
     TWONORM_BAYES_ACCURACY,
-    Raw,
     Source,
     cache_dir,
     checksum,
@@ -87,15 +86,6 @@ def test_loaded_arrays_are_the_callers_own():
     assert load("splice").x_train.min() == 1 and load("splice").y_train.max() == 1
 
 
-def test_official_test_part_is_kept(monkeypatch):
-    raw = Raw(np.arange(10)[:, None], np.arange(10) % 2, num_test=3)
-    monkeypatch.setitem(SOURCES, "toy", Source("", "", "", "", "", read=lambda: raw))
-    for seed in (0, 5):
-        d = load("toy", seed)
-        assert d.x_test.ravel().tolist() == [7, 8, 9] and d.x_train.ravel().tolist() == list(range(7))
-        assert d.y_test.tolist() == [1, 0, 1] and d.num_classes == 2
-
-
 # Splice
 
 
@@ -155,14 +145,6 @@ def moments_agree(x, y, level=1e-3):
         assert np.abs(error).max() < norm.isf(level / (2 * d * (d + 1)))
         for k in range(d):
             assert kstest(centred[:, k], "norm").pvalue > level / (2 * d)
-
-
-@pytest.mark.parametrize(
-    "change", [lambda x, y: (1.06 * x, y), lambda x, y: (x, 1 - y)], ids=["scale", "swapped classes"]
-)
-def test_the_check_of_twonorm_sees_small_changes(change):
-    with pytest.raises(AssertionError):
-        moments_agree(*change(*whole("twonorm")))
 
 
 def test_fresh_draws_are_twonorm_and_none_of_the_frozen_ones():
@@ -345,7 +327,7 @@ def write_cifar100(folder, **changes):
 
 def test_cifar100_as_an_archive_with_labels_in_a_row_or_a_column(folder):
     arrays = write_cifar100(folder)
-    d = load("cifar100")
+    d = load("cifar100", 5)  # the official test part, whatever the seed
     for key, value in arrays.items():
         np.testing.assert_array_equal(getattr(d, key), value)
     assert d.x_train.dtype == np.uint8 and d.y_test.dtype == np.int64 and d.num_classes == 100

@@ -109,13 +109,15 @@ def test_a_killed_run_ends_in_the_record_of_one_that_was_not(column, checkpoints
     assert len(steps) <= 40 + 8  # of its 40 steps no more than one epoch was done again
 
 
-def test_a_damaged_warm_up_is_one_clear_line(column):
-    run = pick(column, start="last" if any(r.start == "last" for r in column) else "best_test", rate=-1.0)
-    images.fit(images.warm_up_of(run), CPU)
+def test_a_damaged_warm_up_is_one_clear_line_whose_advice_helps(column):
+    run = pick(column, start="best_test", rate=-1.0)
+    whole = measured(run)
     path = images.folder_of(run, images.problem(run, CPU).checksum, CPU) / f"{run.start}.pt"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=rf"{run.start}.pt: not a readable checkpoint .*delete it"):
         images.fit(run, CPU)
+    path.unlink()
+    assert measured(run) == whole
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import brentq
 from timm.loss import LabelSmoothingCrossEntropy
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,14 +19,17 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
-from nls.losses import (
+from nls import (
     GLSLoss,
     backward_correction,
+    binary_gls_loss,
     complementary_loss,
     f_divergence_loss,
     forward_correction,
     gls_loss,
     peer_loss,
+    r_opt,
+    symmetric,
 )
 
 # torch's own: its forward-mode rules still script functions, and its tracer warns of every check of a shape.
@@ -66,16 +68,6 @@ def pairwise(**options):
     return pytest.mark.parametrize(list(options), chosen)
 
 
-def symmetric(K, noise_rate):
-    T = torch.full((K, K), noise_rate / (K - 1), dtype=torch.float64)
-    return T.fill_diagonal_(1 - noise_rate)
-
-
-def r_opt(K, noise_rate):
-    """The rate at which GLS is backward correction: r* = 0 in Thm 3.6."""
-    return -K * noise_rate / ((K - 1) - K * noise_rate)
-
-
 def value_and_grad(loss, logits):
     return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
 
@@ -94,6 +86,10 @@ LOSSES = {
     "backward": lambda z, y, **kw: backward_correction(z, y, asymmetric(), **kw),
     "forward": lambda z, y, **kw: forward_correction(z, y, asymmetric(), **kw),
     "complementary": complementary_loss,
+}
+PAIRED = {
+    "peer": lambda z, y: peer_loss(z, y, z.flip(0), y, 0.7),
+    "fdiv": lambda z, y: f_divergence_loss(z, y, z.flip(0), y, "js"),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
@@ -243,8 +239,8 @@ def test_backward_correction_is_gls_at_r_opt(seed, K, fraction):
     """Section 5 of the paper, Thm 5.2: under symmetric noise, example by example."""
     noise_rate = fraction * (K - 1) / K
     logits, target = example((5, K), seed)
-    corrected = backward_correction(logits, target, symmetric(K, noise_rate), reduction="none")
-    smoothed = gls_loss(logits, target, r_opt(K, noise_rate), reduction="none")
+    corrected = backward_correction(logits, target, torch.from_numpy(symmetric(K, noise_rate)), reduction="none")
+    smoothed = gls_loss(logits, target, r_opt(noise_rate, K), reduction="none")
     assert_close(value_and_grad(corrected, logits), value_and_grad(smoothed, logits), rtol=1e-12, atol=1e-11)
 
 
@@ -300,17 +296,10 @@ def test_reductions_weights_and_ignored_labels(loss):
         assert_close(weighted, plain * factor)
 
 
-def test_an_inverse_computed_once_gives_the_backward_correction():
-    logits, target = example((6, 4))
-    once = gls_loss(logits, asymmetric().inverse()[target], 0.0)
-    corrected = backward_correction(logits, target, asymmetric())
-    assert_close(value_and_grad(once, logits), value_and_grad(corrected, logits))
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("correction", [backward_correction, forward_correction])
 def test_a_transition_matrix_in_half_precision_is_taken_and_its_rows_made_to_sum_to_one(correction, dtype):
-    T = symmetric(10, 0.2).to(dtype)
+    T = torch.from_numpy(symmetric(10, 0.2)).to(dtype)
     exact = T.double() / T.double().sum(1, keepdim=True)
     assert (T.double().sum(1) - 1).abs().max() > 1e-4  # else this would test nothing
     logits, target = example((6, 10))
@@ -362,14 +351,6 @@ def test_f_divergences(divergence, g, conjugate):
     assert ((own_grad > 0) if falls else (own_grad < 0)).all()
 
 
-def test_jeffrey_is_its_conjugate_to_third_order():
-    """The conjugate of (u - 1) log u is ut - f(u) at the u where f'(u) = log u + 1 - 1/u = t."""
-    for t in (1e-2, 1e-1):
-        u = brentq(lambda u, t=t: math.log(u) + 1 - 1 / u - t, 0.5, 2, xtol=1e-15)
-        exact = u * t - (u - 1) * math.log(u)
-        assert t + t**2 / 4 + t**3 / 16 == pytest.approx(exact, abs=0.1 * t**4)
-
-
 # Numerics ------------------------------------------------------------------------------------------------------------
 
 
@@ -387,7 +368,7 @@ def test_low_precision_against_float64(rate, scale, dtype):
     assert_close(grad.double(), expected_grad, rtol=rounding, atol=1e-5 * (1 + abs(rate)))
 
 
-@every_loss
+@pytest.mark.parametrize("loss", [*LOSSES.values(), *PAIRED.values()], ids=[*LOSSES, *PAIRED])
 def test_half_precision_is_computed_in_float32(loss):
     for dtype in (torch.float16, torch.bfloat16):
         logits, target = example((6, 4), dtype=dtype)
@@ -396,7 +377,8 @@ def test_half_precision_is_computed_in_float32(loss):
         expected, expected_grad = value_and_grad(loss(full, target), full)
         assert torch.equal(value, expected)
         assert value.dtype == torch.float32
-        assert torch.equal(grad, expected_grad.to(dtype))
+        # of peers two gradients of half precision are added
+        assert_close(grad.float(), expected_grad, rtol=2 * torch.finfo(dtype).eps, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [0.0, torch.tensor(0.0), torch.zeros(2)])
@@ -475,12 +457,6 @@ def test_gradients_of_targets_and_transitions_are_finite_at_masked_classes():
     assert all(tensor.grad.isfinite().all() for tensor in (soft, rate, T))
 
 
-def test_masked_classes_of_any_other_weight_are_as_in_torch():
-    logits, soft = torch.tensor([[0.0, 1.0, -INF]]), torch.tensor([[0.5, 0.4, 0.1]])
-    assert gls_loss(logits, soft, 0.0) == F.cross_entropy(logits, soft) == INF
-    assert F.cross_entropy(logits, torch.tensor([[0.5, 0.5, 0.0]])).isnan()  # else the difference is none
-
-
 def test_corrections_do_not_clip_confident_predictions():
     """Clipping p at 1e-7, as is usual, caps the loss at 16 and kills the gradient."""
     logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
@@ -519,7 +495,7 @@ def test_derivatives_of_rates_targets_and_transitions():
     assert gradcheck(lambda z, r: gls_loss(z, target, r), (logits, rate), check_forward_ad=True)
     assert gradgradcheck(lambda z, r: gls_loss(z, target, r), (logits, rate))
     assert gradcheck(gls_loss, (logits, soft, rate))
-    T = symmetric(4, 0.3)
+    T = torch.from_numpy(symmetric(4, 0.3))
     free = T.logit().requires_grad_()
     for correction in (forward_correction, backward_correction):
         assert gradcheck(lambda t, f=correction: f(logits, target, t.softmax(1)), free)
@@ -594,9 +570,10 @@ TRACED = {
     "backward": lambda z, y: backward_correction(z, y, asymmetric(), weight=WEIGHT.to(z)),
     "forward": lambda z, y: forward_correction(z, y, np.full((4, 4), 0.25), weight=WEIGHT.to(z)),
     "complementary": lambda z, y: complementary_loss(z, y, weight=WEIGHT.to(z)),
-    "peer": lambda z, y: peer_loss(z, y, z.flip(0), y, 0.7),
     "soft": lambda z, y: gls_loss(z, z.detach().flip(0).softmax(-1), -0.5, weight=WEIGHT.to(z)),
+    "binary": lambda z, y: binary_gls_loss(z, y.unsqueeze(-1) == torch.arange(4, device=y.device), -0.5),
     "module": GLSLoss(-1.0, weight=WEIGHT),
+    **PAIRED,
 }
 every_traced = pytest.mark.parametrize("loss", TRACED.values(), ids=TRACED)
 
@@ -654,6 +631,7 @@ REFUSES = {
     "complementary": lambda z, y: complementary_loss(z, y, ignore_index=0),
     "peer": lambda z, y: peer_loss(z, y, z, y.clamp(0, 3)),
     "peer_of_peer": lambda z, y: peer_loss(z, y.clamp(0, 3), z, y),
+    "fdiv": lambda z, y: f_divergence_loss(z, y, z, y.clamp(0, 3), "tv"),
 }
 
 
@@ -673,7 +651,7 @@ def test_a_label_out_of_range_is_refused_where_it_cannot_be_looked_at(loss):
 def test_a_graph_is_right_for_other_batches(loss):
     """The traced batch has no ignored label, the other has: a look at the values would leave them in the mean."""
     (logits, target), (other, labels) = example(), example((9, 4), 1, ignored=True)
-    if loss is TRACED["peer"]:
+    if loss in PAIRED.values():
         labels = labels.clamp(min=0)
     scripted = torch.jit.trace(loss, (logits, target))
     assert_close(value_and_grad(scripted(other, labels), other), value_and_grad(loss(other, labels), other))
@@ -886,7 +864,7 @@ def test_integers_of_numpy_are_taken_for_ignored_labels():
 
 
 def test_transition_matrix_may_be_read_only_or_reversed():
-    T = symmetric(4, 0.3).numpy()
+    T = symmetric(4, 0.3)
     frozen = T.copy()
     frozen.flags.writeable = False
     for variant in (frozen, T[::-1, ::-1]):

@@ -36,20 +36,6 @@ def test_accuracies_are_their_definitions(seed, evaluations, examples):
             assert got[name][run].item() == pytest.approx(value, abs=1e-12), name
 
 
-def test_ties_go_to_the_earlier_evaluation():
-    got = accuracies(torch.tensor([[True, False], [True, True]]), torch.tensor([0.5, 0.5]))
-    assert got["noisy_val"].item() == 0.5
-
-
-def test_the_oracle_is_never_below_the_others():
-    correct = torch.rand(50, 8, 30, generator=torch.Generator().manual_seed(0)) < 0.7
-    got = accuracies(correct, torch.rand(50, 8, generator=torch.Generator().manual_seed(1)))
-    for name in ("last", "noisy_val"):
-        assert (got["best_test"] >= got[name]).all()
-    # Without luck: on random predictions every evaluation is as good, and cross-fitting shows that.
-    assert got["crossfit"].mean() < got["best_test"].mean() - 0.05
-
-
 def test_calibration_of_a_calibrated_predictor():
     p = torch.tensor([0.15, 0.35, 0.6, 0.82, 0.97], dtype=torch.float64)
     rows = torch.stack([1 - p, p], -1).log().repeat_interleave(100, 0)

@@ -86,10 +86,6 @@ def test_formulas_are_identities_or_have_a_counterexample():
     assert verdict(Part("thm1", "s", "p", ok=True, evidence=True)) == "not tested"
 
 
-def test_every_verdict_can_be_shown():
-    assert set(report.VERDICTS) == set(report.COLOURS)
-
-
 def test_what_could_have_been_shown():
     """Simulated: of a true difference of that size eight in ten draws are significant."""
     size = report.detectable(1.0, 5)

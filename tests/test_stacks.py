@@ -134,13 +134,6 @@ def test_initial_weights_do_not_depend_on_other_threads():
         assert all(map(torch.equal, pool.map(weights, range(40)), expected))
 
 
-def test_models_of_a_seed_start_alike_and_seeds_do_not():
-    stack, other = stacks.Stack(3, 6, 8, 2, seed=1), stacks.Stack(3, 6, 8, 2, seed=2)
-    for p, q in zip(stack.per_model(stack.parameters), other.per_model(other.parameters), strict=True):
-        assert torch.equal(p[0], p[2])
-        assert not torch.equal(p[0], q[0])
-
-
 def test_training_does_not_touch_the_global_random_state():
     torch.manual_seed(0)
     before = torch.get_rng_state()

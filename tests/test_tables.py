@@ -109,14 +109,6 @@ def test_a_seed_reaches_split_noise_batches_and_weights():
     assert not np.array_equal(a.order.numpy(), b.order.numpy())
 
 
-def test_rates_of_a_seed_share_the_noise_and_noise_rates_do_not():
-    runs = some("twonorm")
-    p = problems.tabular_problem(runs)
-    by_rate = {(r.noise_rate, r.rate): p.y[i].numpy() for i, r in enumerate(runs)}
-    assert np.array_equal(by_rate[0.2, 0.8], by_rate[0.2, -8.0])
-    assert not np.array_equal(by_rate[0.2, 0.8], by_rate[0.3, 0.8])
-
-
 def test_an_epoch_meets_every_row_at_most_once():
     recipe = tables.MLPRecipe(width=8, lr=0.1, steps=25, batch_size=10)
     order = problems.batch_order(105, recipe, seed=4)

@@ -85,7 +85,7 @@ def test_derivatives(internal, loss):
 
 
 @every_rate
-@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+@pytest.mark.parametrize("mode", ["fake", "symbolic"])
 def test_proxy_tensors(internal, loss, mode):
     for args, kwargs in few(internal, requires_grad=False):
         internal.check.make_fx_check(loss, args, kwargs, mode, randomize_data=False)
@@ -99,25 +99,12 @@ def test_aot_autograd(internal, loss, dynamic):
 
 
 @every_rate
-def test_fake_tensors(internal, loss):
-    for args, kwargs in few(internal):
-        internal.check.fake_check(loss, args, kwargs)
-
-
-@every_rate
 def test_composite_compliance(internal, loss):
     for args, kwargs in few(internal):
         internal.compliance.check_with_mode(loss, args, kwargs, assert_close)
         internal.compliance.check_all_permutations(loss, args, kwargs, assert_close)
         internal.compliance.check_backward_formula(loss, args, kwargs, assert_equal_fn=assert_close)
         internal.compliance.check_forward_ad_formula(loss, args, kwargs, assert_equal_fn=assert_close)
-
-
-@every_rate
-def test_jit_trace(internal, loss):
-    for args, kwargs in few(internal):
-        traced = torch.jit.trace(lambda *a, k=kwargs: loss(*a, **k), args)
-        assert_close(traced(*args), loss(*args, **kwargs))
 
 
 def test_modules(internal):

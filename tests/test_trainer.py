@@ -74,29 +74,6 @@ def test_the_seed_reaches_the_batches(images):
     assert not torch.equal(first[0].weight, other[0].weight)
 
 
-class KilledError(Exception):
-    pass
-
-
-@pytest.mark.parametrize("kill_at", [1, 25, 49, 60])
-def test_a_killed_run_resumes_to_the_same_record(images, tmp_path, kill_at):
-    whole_net, whole = run(images)
-    steps = []
-
-    def dying(*args):
-        steps.append(1)
-        if len(steps) == kill_at:
-            raise KilledError
-        return cross_entropy(*args)
-
-    with pytest.raises(KilledError):
-        run(images, loss=dying, checkpoint=tmp_path / "run.pt")
-    net, history = run(images, net=network(seed=9), checkpoint=tmp_path / "run.pt") if kill_at > 20 else run(images)
-    expected, got = whole.measured(images.y_test), history.measured(images.y_test)
-    assert {**got, "seconds": 0} == {**expected, "seconds": 0}
-    assert torch.equal(net[-1].weight, whole_net[-1].weight)
-
-
 def test_weights_are_kept_at_the_chosen_epochs(images, tmp_path):
     keep = {name: tmp_path / f"{name}.pt" for name in ("best_test", "noisy_val", "last")}
     net, history = run(images, keep=keep)
@@ -176,14 +153,6 @@ def test_crop_and_flip_shift_and_mirror_whole_images():
         windows = [padded[n, :, i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
         assert any(torch.equal(out[n], w) or torch.equal(out[n], w.flip(2)) for w in windows)
     assert len({tuple(o.flatten().tolist()) for o in out}) == 6
-
-
-def test_a_damaged_checkpoint_is_one_clear_line(images, tmp_path):
-    path = tmp_path / "run.pt"
-    run(images, checkpoint=path, stage=Stage(lrs=(0.1,), batch_size=64, augment=False))
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"run\.pt: not a readable checkpoint .* delete it to train anew"):
-        run(images, checkpoint=path)
 
 
 def test_a_checkpoint_replaces_the_old_one_whole(tmp_path, monkeypatch):

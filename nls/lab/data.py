@@ -143,22 +143,14 @@ def data_dir() -> Path | None:
 
 
 def download_dir() -> Path:
-    """`data_dir()`, made if it is ~/.cache/nls and not there yet.
-
-    Raises:
-        ValueError: As `data_dir()`, or this user has no known home folder.
-    """
+    """`data_dir()`, made if it is ~/.cache/nls and not there yet."""
     folder = data_dir() or _folder("NLS_DATA")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def cache_dir() -> Path:
-    """Where warm-ups and text features are kept: the environment variable NLS_CACHE, else ~/.cache/nls.
-
-    Raises:
-        ValueError: NLS_CACHE is not set and this user has no known home folder.
-    """
+    """Where warm-ups and text features are kept: the environment variable NLS_CACHE, else ~/.cache/nls."""
     return _folder("NLS_CACHE")
 
 

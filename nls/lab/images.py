@@ -63,11 +63,6 @@ class ImageRecipe(Recipe):
         return [fit(run, device)[0].measured(problem(run, device).images.y_test) for run in runs]
 
 
-def checkpoints() -> Path:
-    """The folder of the warm-ups."""
-    return data.cache_dir() / "checkpoints"
-
-
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """What the runs of one label set and seed share: images on the device, clean labels of the same training rows."""
@@ -170,7 +165,7 @@ def warm_up_of(run: Run) -> Run:
 def folder_of(run: Run, checksum: str, device: torch.device) -> Path:
     """The checkpoint folder of the warm-up that belongs to a run: of these data, this device and these versions."""
     origin = hashlib.sha256(f"{models.device_name(device)} {models.versions()}".encode()).hexdigest()[:12]
-    return checkpoints() / f"{warm_up_of(run).config}-{checksum}-{origin}"
+    return data.cache_dir() / "checkpoints" / f"{warm_up_of(run).config}-{checksum}-{origin}"
 
 
 def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:

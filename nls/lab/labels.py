@@ -17,17 +17,14 @@ def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
         return data.human_labels(run.dataset, run.noise)
     if run.noise == "web":  # Clothing1M: the labels are the shops'
         return y
-    return noise.corrupt(y, synthetic_transition(run, num_classes), noise_seed(run), mode=run.recipe.flips)
-
-
-def synthetic_transition(run: Run, num_classes: int) -> np.ndarray:
-    """The T that a run's synthetic noise is drawn from."""
     if run.noise == "symmetric":
-        return noise.symmetric(num_classes, run.noise_rate)
-    if run.noise in MAPS:
-        return noise.asymmetric(num_classes, run.noise_rate, MAPS[run.noise])
-    known = ", ".join(("symmetric", *MAPS, "web", *HUMAN_NOISE))
-    raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
+        T = noise.symmetric(num_classes, run.noise_rate)
+    elif run.noise in MAPS:
+        T = noise.asymmetric(num_classes, run.noise_rate, MAPS[run.noise])
+    else:
+        known = ", ".join(("symmetric", *MAPS, "web", *HUMAN_NOISE))
+        raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
+    return noise.corrupt(y, T, noise_seed(run), mode=run.recipe.flips)
 
 
 def true_transition(run: Run, y_true: np.ndarray, y: np.ndarray, num_classes: int) -> np.ndarray:

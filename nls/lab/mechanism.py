@@ -159,7 +159,8 @@ def class_means(runs: Sequence[Run], device: torch.device | str = "cpu") -> list
     problem = like[0].recipe.problem(like)
     stack = fit_stack(like, device)[1]
     nets = [network_of(stack, m, problem) for m in range(len(runs))]
-    start = initial_network(problem, like[0])
+    with initialising(int(stream(like[0].seed, INIT).integers(2**31))):  # as every model of the seed starts
+        start = mlp(problem.x.shape[1], (like[0].recipe.width,) * 2, problem.num_classes)
     rows = [_class_means(problem, m, start, nets[m]) for m in range(len(runs))]
     seconds = (time.perf_counter() - started) / len(runs)
     return [row | {"diverged": False, "seconds": seconds} for row in rows]
@@ -241,12 +242,6 @@ def logistic_regression(x: Tensor, y: Tensor, x_new: Tensor) -> Tensor:
     with threadpool_limits(1):
         model = LogisticRegression(max_iter=200, tol=1e-3).fit(x.double().numpy(), y.numpy())
     return torch.from_numpy(model.predict_log_proba(x_new.double().numpy())).clamp_min(-1e3)
-
-
-def initial_network(problem: Problem, run: Run) -> torch.nn.Sequential:
-    """The network from which every model of the run's seed starts."""
-    with initialising(int(stream(run.seed, INIT).integers(2**31))):
-        return mlp(problem.x.shape[1], (run.recipe.width,) * 2, problem.num_classes)
 
 
 def network_of(stack: Stack, model: int, problem: Problem) -> torch.nn.Sequential:

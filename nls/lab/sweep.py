@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from joblib import cpu_count
 from tqdm import tqdm
 
 from .models import device_name, pick_device, versions
@@ -149,14 +150,8 @@ def rounded(measured: dict) -> dict:
 def places_of(device: str) -> list[str]:
     """The devices on which this machine trains at a time: one per core, or one per GPU (`cuda` means all of them)."""
     if device == "cpu":
-        return ["cpu"] * cores()
+        return ["cpu"] * cpu_count()
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else [device]
-
-
-def cores() -> int:
-    """That this process may use; at most 61, all that a pool of processes can wait for on Windows."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, 61) if os.name == "nt" else allowed
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Ours beside theirs: the published numbers, tables, claims with verdicts, figures. Shows records; trains nothing."""
 
-from .claims import VERDICTS, Part, check, detectable, holm, judge, paired, part, save_claims, scoreboard, span
+from .claims import Part, check, detectable, holm, judge, paired, part, save_claims, scoreboard, span
 from .figures import (
     CE_COLOUR,
     LS_COLOUR,
@@ -20,6 +20,7 @@ from .figures import (
 from .tables import (
     COLOURS,
     PROTOCOLS,
+    VERDICTS,
     at,
     best_of,
     best_rate,
@@ -30,6 +31,7 @@ from .tables import (
     html_table,
     markdown_board,
     markdown_counts,
+    percent,
     rate_table,
     say,
     show,

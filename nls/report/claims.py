@@ -31,18 +31,6 @@ from .figures import write
 from .paper import OTHER_SOURCES, Claim
 from .predictions import CLAIMS
 
-VERDICTS = (
-    "identity",
-    "supported",
-    "supported in part",
-    "counterexample",
-    "reversed",
-    "refuted",
-    "no difference that matters",
-    "inconclusive",
-    "one seed so far",
-    "not tested",
-)
 OPEN = ("inconclusive", "one seed so far")
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ..theory import noise_shift, rate_at_scale, smoothing_scale
 from .claims import paired
-from .figures import CE_COLOUR
+from .figures import CE_COLOUR, rate_name
 
 HALF_RANGE = 0.2  # a share that moves less than this over all rates has no crossing
 SAME_S = (0.0, 0.5)  # where noisy and clean labels are compared
@@ -210,6 +210,6 @@ def image_names(records: pd.DataFrame) -> list[str]:
         if method in OTHERS:
             return OTHERS[method]
         changed = "" if pd.isna(variant) else ", " + variant.replace("lr x", "step × ")
-        return "the checkpoint" if variant == "untouched" else f"r = {rate:g}{changed}".replace("-", "−")
+        return "the checkpoint" if variant == "untouched" else rate_name(rate) + changed
 
     return [name(*run) for run in records[["method", "rate", "variant"]].itertuples(index=False)]

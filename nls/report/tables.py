@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .claims import VERDICTS, Part, judge, numbers, paired, save_claims
+from .claims import Part, judge, numbers, paired, save_claims
 from .figures import CE_COLOUR, LS_COLOUR, NLS_COLOUR, rate_colour, rate_name, write
 from .predictions import CLAIMS
 
@@ -38,6 +38,7 @@ COLOURS = {
     "one seed so far": CE_COLOUR,
     "not tested": "#8a8a8a",
 }
+VERDICTS = tuple(COLOURS)
 
 
 def summary(records: pd.DataFrame, keys: Sequence[str], measures: Sequence[str] = tuple(PROTOCOLS)) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 def user_row(records: pd.DataFrame) -> dict:
     """Last row for `rate_table`: `noisy_val` of the rate that each seed's held-out noisy labels choose, too."""
     chosen = chosen_on_noisy_labels(records, ["noise_rate", "seed"]).groupby("noise_rate")["noisy_val"]
-    cells = {(e, "noisy_val"): f"{c.mean() * 100:.1f}\u00a0±\u00a0{c.std() * 100:.1f}" for e, c in chosen}
+    cells = {(e, "noisy_val"): percent(c.mean(), c.std()) for e, c in chosen}
     return {"label": "rate chosen on noisy labels"} | cells
 
 
@@ -131,10 +132,10 @@ def rate_table(
         for head, measure in zip(heads, [None] * (theirs is not None) + list(measures), strict=True):
             if measure is None:
                 values = theirs[eps].reindex(rates) if eps in theirs else pd.Series(index=rates, dtype=float)
-                best, texts = [values.idxmax()] if values.notna().any() else [], [_percent(v) for v in values]
+                best, texts = [values.idxmax()] if values.notna().any() else [], [percent(v) for v in values]
             else:
                 ours = means.xs(eps, level=1)[measure].reindex(rates)
-                best, texts = tied_with_best(cell, measure), list(map(_percent, ours["mean"], ours["sd"]))
+                best, texts = tied_with_best(cell, measure), list(map(percent, ours["mean"], ours["sd"]))
             columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, head))
             marks = [_marked(text, rate) if rate in best else text for text, rate in zip(texts, rates, strict=True)]
             cells.append(marks + ([last_row.get((eps, measure or "paper"), "")] if last_row is not None else []))
@@ -150,7 +151,8 @@ def _marked(text: str, rate: float) -> str:
     return f'<b style="color:{rate_colour(rate)}">{text}</b>'
 
 
-def _percent(mean: float, sd: float = np.nan) -> str:
+def percent(mean: float, sd: float = np.nan) -> str:
+    """A share and its sd in per cent, on one line; nothing for NaN."""
     return "" if np.isnan(mean) else f"{mean * 100:.1f}" + ("" if np.isnan(sd) else f"\u00a0±\u00a0{sd * 100:.1f}")
 
 

@@ -79,17 +79,15 @@ class Outcome:
 Told = Callable[[Job, Outcome], None]  # of a job's state, again and again
 
 
-def silent(job: Job, outcome: Outcome) -> None:
-    """Tells nobody."""
-
-
 def changed(jobs: Sequence[Job], force: bool = False) -> dict[Job, str]:
     """The jobs that have to run, and why."""
     reasons = {job: "asked for" if force else reason(key_of(job), last_state(job), job) for job in jobs}
     return {job: why for job, why in reasons.items() if why}
 
 
-def run(jobs: Sequence[Job], *, workers: int = 1, force: bool = False, told: Told = silent) -> dict[str, Outcome]:
+def run(
+    jobs: Sequence[Job], *, workers: int = 1, force: bool = False, told: Told = lambda *_: None
+) -> dict[str, Outcome]:
     """Execute what has changed, `workers` notebooks at a time; what became of every job, by its name.
 
     The job that took longest last time comes first, the scoreboard last. A failing notebook stops nobody: it keeps its

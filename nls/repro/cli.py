@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from joblib import cpu_count
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
@@ -19,7 +20,7 @@ from rich.text import Text
 from .. import report
 from ..lab import data
 from ..lab.models import pick_device
-from ..lab.sweep import cluster, cores, sweep
+from ..lab.sweep import cluster, sweep
 from ..lab.tables import PROFILES, TABLES, table_runs
 from ..lab.verify import CHEAP_SECONDS
 from ..lab.verify import verify as train_again
@@ -87,7 +88,7 @@ def run(
     view = _View(todo)
     live = Live(get_renderable=view.table, console=view.console, refresh_per_second=2)
     with live if view.console.is_terminal else nullcontext():
-        outcomes = batch.run(todo, workers=jobs or cores(), force=force, told=view.told)
+        outcomes = batch.run(todo, workers=jobs or cpu_count(), force=force, told=view.told)
     if not update:
         typer.echo(f"\n{_board_text(folder / 'figures')}\n\nFigures: {folder / 'figures'}")
     failed = [name for name, outcome in outcomes.items() if outcome.state == "failed"]
