@@ -68,11 +68,11 @@ def chosen_on_noisy_labels(records: pd.DataFrame, keys: Sequence[str]) -> pd.Dat
     return order.groupby(list(keys), sort=True).head(1).drop(columns="_size").sort_values(list(keys))
 
 
-def best_of(candidates: pd.DataFrame, measure: str) -> pd.Series:
-    """Per seed, `measure` of the candidate that it ranks first; for `noisy_val` of the one that held-out labels do."""
+def best_of(candidates: pd.DataFrame, measure: str, what: str | None = None) -> pd.Series:
+    """Per seed, `measure` or `what` of the candidate that `measure` ranks first, or held-out labels for `noisy_val`."""
     by = "heldout" if measure == "noisy_val" else measure
     first = candidates.sort_values(by, ascending=False, kind="stable").groupby("seed").head(1)
-    return first.set_index("seed")[measure].sort_index()
+    return first.set_index("seed")[what or measure].sort_index()
 
 
 def at(records: pd.DataFrame, rate: float, measure: str = "best_test") -> pd.Series:
