@@ -39,10 +39,17 @@ class Failure(typer.Exit):
         super().__init__(code)
 
 
+def _ended(*_: Any) -> None:
+    """Like an interruption, also of a shell's background job, which ignores Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal or a file without "−" costs that sign, not the command
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ended like an interruption
+    signal.signal(signal.SIGTERM, _ended)
     try:
         data.absolute_environment()
         app()
