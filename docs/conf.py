@@ -12,6 +12,7 @@ project = "To smooth or not, reproduced"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_*", "figures/*.md"]  # parts of pages
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # what a cell displays, as the text of its page: with tables and formulas
 suppress_warnings = ["toc.no_title", "misc.highlighting_failure"]  # notebooks of others, and tracebacks
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -67,9 +68,6 @@ def notebook(app, docname: str, source: list[str]) -> None:
         code, meta = "".join(cell["source"]), cell["metadata"]
         meta.setdefault("tags", []).append("hide-input")
         cell["source"] = code.removeprefix("# NBVAL_CHECK_OUTPUT\n")  # says something to the tests only
-        for output in cell.get("outputs", []):  # links in what a cell displays are not resolved like a page's
-            if said := output.get("data", {}).get("text/markdown"):
-                output["data"]["text/markdown"] = re.sub(r"(\]\(\w+\.)ipynb\)", r"\1html)", "".join(said))
         if saved := re.search(r'save_figure\(\s*\w+,\s*"(\w+)"', code):
             there = [k for k in ("svg", "csv") if (app.srcdir / "figures" / f"{saved[1]}.{k}").exists()]
             files = " · ".join(f"{{download}}`{kind.upper()} <../figures/{saved[1]}.{kind}>`" for kind in there)

@@ -76,6 +76,9 @@ def test_claims_figures_and_functions_are_there(pages):
     assert '"gls_loss"' in index
 
 
+SAID = "| rate |\n|---|\n| $r_i$ |\n\n[two](02_two.ipynb)"
+
+
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     """A small repository, one notebook of which ran and failed in a build folder."""
@@ -85,6 +88,7 @@ def house(tmp_path, monkeypatch):
     cells = [
         new_markdown_cell("# 01 · One: $r_i < 1$\n\n[two](02_two.ipynb)"),
         new_code_cell('# NBVAL_CHECK_OUTPUT\nsave_figure(fig, "01_drawn", numbers)', outputs=[drawn]),
+        new_code_cell("say(text)", outputs=[new_output("display_data", {"text/markdown": SAID})]),
     ]
     told = new_markdown_cell("[In [1]](#papermill)", metadata={"tags": ["papermill-error-cell-tag"]})
     broken = new_output("error", ename="E", evalue="a < b", traceback=["\x1b[31mE\x1b[0m: a < b"])
@@ -104,6 +108,8 @@ def test_what_ran_is_shown_the_rest_as_committed_and_what_is_unchanged_not_again
     one, two = (index.parent / f"notebooks/{name}.html" for name in ("01_one", "02_two"))
     assert "as committed" in index.read_text() and "here, and failed" in index.read_text()
     assert "01 One" in index.read_text() and "NBVAL" not in one.read_text() and 'id="drawn"' in one.read_text()
+    said = one.read_text().partition("cell_output")[2].partition("<table")[2]
+    assert "<math" in said.partition("</table>")[0] and 'href="02_two.html"' in said
     assert "a &lt; b" in two.read_text() and "Committed" not in two.read_text()
     before = one.stat().st_mtime_ns, two.stat().st_mtime_ns
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Again")]), house / "build/notebooks/02_two.ipynb")

@@ -2,16 +2,17 @@
 
 The rule. A statement about formulas is an `identity`, or a `counterexample` to it is shown. Every other claim has a
 **primary** comparison, written into `CLAIMS` together with the margin that matters. Its paired differences
-(positive: as claimed) decide:
+(positive: as claimed) decide; p is adjusted after Holm over the notebook's primaries:
 
-one seed so far              no interval yet
-no difference that matters   the 90 % interval lies inside the margin, on whichever side of zero
-supported                    Holm-adjusted p < .05 over the notebook's primaries, on the claimed side; of a claim of
-                             equality: the 90 % interval lies inside the margin
-reversed                     Holm-adjusted p < .05 on the other side: the opposite holds
-refuted                      of a claim of equality: the 95 % interval lies outside the margin
-inconclusive                 none of these
-not tested                   the comparison that decides has not been run
+| verdict | when |
+|---|---|
+| one seed so far | no interval yet |
+| no difference that matters | the 90 % interval lies inside the margin, on whichever side of zero |
+| supported | p < .05, on the claimed side; of a claim of equality: the 90 % interval lies inside the margin |
+| reversed | p < .05, on the other side: the opposite holds |
+| refuted | of a claim of equality: the 95 % interval lies outside the margin |
+| inconclusive | none of these |
+| not tested | the comparison that decides has not been run |
 
 Of several primary parts all must be there and supported; else the claim is reversed or refuted if one part is, then the
 verdict is no difference that matters, or `supported in part` if at least one part is supported, then inconclusive.

@@ -137,7 +137,7 @@ def scale_axis(ax, low: float, high: float, label: bool = True, shift: float = 0
     names = [f"{s:g}\n{rate_at_scale(s - shift):.2g}".replace("-", "−") for s in ticks]
     ax.set_xticks(ticks, names)
     ax.axvline(0, color="0.3", lw=1, zorder=0)
-    ax.set_xlabel(f"s   (below: r {'at this noise' if shift else 'without noise; lower with it'})" if label else "")
+    ax.set_xlabel(f"s   (below: r {'at this' if shift else 'without'} noise)" if label else "")
 
 
 PREDICTORS = {
