@@ -5,7 +5,7 @@ smoothing for r > 0, cross entropy at 0, negative label smoothing (NLS) below. `
 "To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate.
 """
 
-from .choose import choose_rate
+from .choose import RateChoice, choose_rate
 from .losses import (
     GLSLoss,
     backward_correction,
@@ -17,6 +17,7 @@ from .losses import (
     peer_loss,
 )
 from .noise import (
+    NoiseReport,
     asymmetric,
     corrupt,
     estimate_transition,
@@ -30,6 +31,8 @@ from .theory import noise_shift, preference, r_opt, rate_at_scale, smoothing_sca
 
 __all__ = [
     "GLSLoss",
+    "NoiseReport",
+    "RateChoice",
     "asymmetric",
     "backward_correction",
     "binary_gls_loss",

@@ -73,17 +73,21 @@ def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
     """
     labels = as_numpy(name, labels)
     if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}")
+        hint = f"; {name}.ravel() makes labels of one column, {name}.argmax(1) of one-hot rows" * (labels.ndim == 2)
+        raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}{hint}")
     if labels.dtype.kind not in "iu":
         texts = labels.dtype.kind in "OSUT" and isinstance(labels[0], str | bytes)
         hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if texts else ""
         if not hint and labels.dtype.kind in "bO":
             hint = f"; np.asarray({name}, dtype=np.int64) makes integers of True and False and of Python's int"
+        if labels.dtype.kind == "f":
+            hint = "; leave out rows without a label, then .astype(int)"
         raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}{hint}")
     outside = labels[(labels < 0) | (labels >= (num_classes or _MOST_CLASSES))]
     if outside.size:
         expected = f"classes 0 to {num_classes - 1}" if num_classes else "classes counted from 0"
-        hint = ", in pandas the code of a missing label" if outside[0] == -1 else ""
+        count = f"np.unique({name}, return_inverse=True)[1] counts classes such as -1 and 1 from 0"
+        hint = f", in pandas the code of a missing label; {count}" if outside[0] == -1 else ""
         raise ValueError(f"{name}: expected {expected}, got {outside[0]}{hint}")
     return labels.astype(np.int64)
 
@@ -243,8 +247,10 @@ def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
     return rate
 
 
-def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) -> float | Tensor:
-    """The rate as a float, or as a tensor expanded to ``shape``, that of the class indices."""
+def check_rate_of(
+    rate: float | Tensor, shape: Sequence[int], logits: Tensor, of: str = "the class indices"
+) -> float | Tensor:
+    """The rate as a float, or as a tensor expanded to ``shape``."""
     rate = check_smooth_rate(rate)
     if not isinstance(rate, Tensor):
         return rate
@@ -253,7 +259,7 @@ def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) ->
         raise ValueError(f"smooth_rate: got shape {tuple(rate.shape)}, expected {expected}")
     if rate.dim():
         _check_device("smooth_rate", rate, logits)
-        _check_broadcast("smooth_rate", rate, shape, "class indices")
+        _check_broadcast("smooth_rate", rate, shape, of)
     return rate.to(logits).expand(shape)
 
 
@@ -364,7 +370,7 @@ def check_invertible(T: Tensor) -> Tensor:
 
 def _check_floating(name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}; convert with torch.as_tensor")
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point dtype, got {tensor.dtype}")
 
@@ -384,7 +390,7 @@ def _check_broadcast(name: str, tensor: Tensor, shape: Sequence[int], of: str) -
     missing = len(shape) - tensor.dim()
     if missing < 0 or any(a not in (1, b) for a, b in zip(tensor.shape, shape[missing:], strict=True)):
         raise ValueError(
-            f"{name}: expected a tensor that broadcasts to the {of}' shape {tuple(shape)}, got shape "
+            f"{name}: expected a tensor that broadcasts to the shape of {of}, {tuple(shape)}, got shape "
             f"{tuple(tensor.shape)}"
         )
 

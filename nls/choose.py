@@ -36,9 +36,10 @@ class RateChoice:
         rate: the decision.
         not_worse: the rates that are not shown worse than another one. With probability `level` it holds every rate
             that is as good as the best.
-        table: by rate, accuracy on noisy labels out of fold, its difference from the best mean with simultaneous
-            limits, membership in the set, the difference of clean accuracy (NaN unless the noise is symmetric), and
-            the number of folds in which training diverged: probabilities that are NaN count as wrong predictions.
+        table: by rate: `accuracy` on noisy labels out of fold, its `difference` from the best mean with the limits
+            `low` and `high`, which hold for all rates at once, `not_worse`, the difference of clean accuracy with its
+            limits (`clean_difference`, `clean_low`, `clean_high`; NaN unless the noise is symmetric), and `diverged`,
+            the number of folds in which training did: probabilities that are NaN count as wrong predictions.
         noise: `noise_report` of the out-of-fold probabilities of the rate nearest 0 (of those that gave each row some),
             the least saturated ones: negative rates drive them to 0 and 1, where they no longer tell sure rows from
             doubtful ones.
@@ -92,6 +93,8 @@ class RateChoice:
             lines.append(
                 "The difference that could be shown is undefined: no rate's distance from the best varies over folds."
             )
+        elif self.detectable > 1:
+            lines.append(f"No difference of {kind} accuracy could have been shown with so few labels.")
         else:
             lines.append(
                 f"A difference of {100 * self.detectable:.1f} points of {kind} accuracy would have been shown four "
@@ -125,9 +128,10 @@ class RateChoice:
             )
         if self.rate < 0:
             lines.append(
-                f"Training: under SGD a step at this rate is {1 - self.rate:g} times as long, so divide the learning "
-                f"rate by {1 - self.rate:g} (Adam needs no change). If the accuracy falls together with the loss, as "
-                "it may with many classes, begin with some epochs of cross entropy."
+                "Training: keep the optimiser, the learning rate and the epochs of the folds. Under SGD a step at this "
+                f"rate is {1 - self.rate:g} times as long as cross entropy's, and some of the difference may be the "
+                "step's; Adam makes them equal. If the accuracy falls together with the loss, as it may with many "
+                "classes, begin with some epochs of cross entropy."
             )
         guess = ", the best guess" if len(self.not_worse) == len(self.table) else ""
         beside = "try forward correction with noise.T beside it, and keep what does better out of fold"
@@ -193,7 +197,8 @@ def choose_rate(
     among the rates that compares with cross entropy that is stopped, too.
 
     Args:
-        estimator: has `param` and `predict_proba`; skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
+        estimator: has `param` and `predict_proba`. Let it train with Adam: under SGD a rate's steps are 1 - r times as
+            long as cross entropy's. Of networks, skorch's `NeuralNetClassifier(module, criterion=GLSLoss,
             criterion__smooth_rate=0.0, predict_nonlinearity=nn.Softmax(-1), train_split=None)`, say, or a pipeline.
             `module` is a class or a function there: a built network would start every fold from the same weights.
         X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes. NaN and
@@ -203,13 +208,25 @@ def choose_rate(
         param: the rate's name in `estimator.set_params`.
         cv, repeats: folds and repetitions, at least 2 and 3: len(rates) * cv * repeats trainings.
         rule: "best_mean", "one_se" or "nearest_zero".
-        groups: (N,), rows of one group stay in one fold; equal rows of X, if not given.
+        groups: (N,), none missing: rows of one group stay in one fold; equal rows of X, if not given.
         nested: also judge the choice on outer folds, at the cost of len(rates) * cv * cv * repeats trainings more.
         level: of all intervals and of the set, above 0 and below 1.
         seed: of folds, initialisations and draws.
         n_jobs: rates trained side by side, as in scikit-learn.
+
+    Returns:
+        A `RateChoice`: print it.
+
+    Raises:
+        ImportError: without pandas and scikit-learn, which the package's extra `choose` installs.
     """
-    import pandas as pd
+    try:
+        import pandas as pd
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"choose_rate needs the package's extra, pip install '.[choose]' in a clone: {error}"
+        ) from error
     from scipy.stats import t
 
     rates, level, seed = _rates(rates), check_level(level), check_seed(seed)
@@ -221,8 +238,9 @@ def choose_rate(
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
     groups = _equal_rows(X) if groups is None else np.asarray(groups)
-    if groups.shape != labels.shape:
-        raise ValueError(f"groups: expected shape {labels.shape}, got {groups.shape}")
+    if groups.shape != labels.shape or pd.isna(groups).any():
+        missing = f" with {pd.isna(groups).sum()} missing" if groups.shape == labels.shape else ""
+        raise ValueError(f"groups: expected shape {labels.shape} without missing values, got {groups.shape}{missing}")
     with torch.random.fork_rng():
         inputs = _inputs(estimator, X, labels)
         _try_out(estimator, param, rates, inputs, int(labels.max()) + 1)

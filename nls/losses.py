@@ -77,7 +77,8 @@ def gls_loss(
     Args:
         logits: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)``, floating point.
         target: class indices, or floating-point targets of the logits' shape. The latter are smoothed likewise and,
-            as in torch, not checked to sum to one.
+            as in torch, not checked to sum to one. One logit a label, with targets of 0 and 1, is a matter of
+            :func:`binary_gls_loss`: here ``(N, 1)`` has a single class, and ``(N,)`` is one example of N.
         smooth_rate: r, a number, or a tensor that broadcasts to the shape of the class indices (for floating-point
             targets: to their shape without the class dimension) and has as many dimensions, such as ``(N, 1)``, to give
             each example its own rate. A tensor that requires grad receives its gradient, for an outer objective (clean
@@ -124,7 +125,8 @@ class GLSLoss(nn.Module):
 
     ``smooth_rate`` may be read, and assigned anew between batches, as a number or a tensor. An ``nn.Parameter`` is
     registered as such, for an outer objective: it must not descend this loss itself. Any other tensor, ``weight`` and
-    ``uniform`` too, is copied into a buffer: it follows ``.to(device)`` and is saved in the state dict.
+    ``uniform`` too, is copied into a buffer: it follows ``.to(device)`` and is in the state dict. A number is not:
+    after loading, set it again.
 
     Raises:
         ValueError: also for a tensor ``smooth_rate`` that requires grad but is no ``nn.Parameter``.
@@ -229,7 +231,7 @@ def binary_gls_loss(
         raise TypeError(f"logits: expected a floating-point torch.Tensor, got {getattr(logits, 'dtype', type(logits))}")
     logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
     y, keep = check_binary_target(target, logits, ignore_index)
-    rate = check_rate_of(smooth_rate, y.shape, logits)
+    rate = check_rate_of(smooth_rate, y.shape, logits, "target")
     uniform = check_binary_uniform(uniform, logits)
     weight = None if weight is None else check_factor("weight", weight, logits)
     pos_weight = None if pos_weight is None else check_factor("pos_weight", pos_weight, logits)
@@ -344,12 +346,17 @@ def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: 
     With equal noisy priors and alpha = 1 its expectation is that of GLS as r -> -inf (Thm 5.5 of the paper).
 
     Args:
-        logits, target: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)`` and class indices, as for cross entropy.
+        logits, target: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)`` and class indices; none is ignored.
         peer_logits, peer_target: likewise; the number of examples may differ, the number of classes may not.
         alpha: any finite real number.
 
     Returns:
         A scalar in nats: both terms are means over their examples. It may be negative.
+
+    Example:
+        >>> x, y, net = torch.randn(64, 5), torch.randint(3, (64,)), nn.Linear(5, 3)
+        >>> batch, peer_x, peer_y = (torch.randperm(64)[:16] for _ in range(3))
+        >>> loss = peer_loss(net(x[batch]), y[batch], net(x[peer_x]), y[peer_y])
     """
     check_number("alpha", alpha, "a finite real number")
     picked, peer = _log_probs(logits, target, peer_logits, peer_target)

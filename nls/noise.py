@@ -307,7 +307,14 @@ class NoiseReport:
             f"labels of {len(self.T)} classes. The interval is for counting alone: labels cannot tell noise from "
             "overlap of classes or from errors of the model, which make the estimate too high."
         ]
-        if self.symmetric:
+        if self.noise_rate == 0:
+            lines.append(
+                "No label counts as wrong. Probabilities of the rows that a model was trained on say that, too; they "
+                "have to be out of sample."
+            )
+        if self.symmetric and math.isinf(r):
+            lines.append("Flips: no sign against symmetric noise, and none of any signal: labels drawn at random.")
+        elif self.symmetric:
             lines.append(
                 f"Flips: no sign against symmetric noise. Theory then recommends r_opt = {r:.2f} ({r_low:.2f} to "
                 f"{r_high:.2f}) where cross entropy is best on clean labels and some negative rate wherever the best "

@@ -58,7 +58,7 @@ def noise_shift(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.nda
 
 
 def smoothing_scale(
-    smooth_rate: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike = 2
+    smooth_rate: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike | None = None
 ) -> float | np.ndarray:
     """s = −log(1-r) − log(1-η): the smoothing of training and noise together, on the scale where they add.
 
@@ -68,14 +68,16 @@ def smoothing_scale(
 
     Args:
         smooth_rate: r, at most 1, where s is infinite.
-        noise_rate, num_classes: as for `r_opt`; without noise the number of classes does not matter.
+        noise_rate, num_classes: as for `r_opt`; without noise the number of classes does not matter and may be None.
     """
     r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
     with np.errstate(divide="ignore"):
-        return _out(noise_shift(noise_rate, num_classes) - np.log1p(-r))
+        return _out(_shift(noise_rate, num_classes) - np.log1p(-r))
 
 
-def rate_at_scale(s: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike = 2) -> float | np.ndarray:
+def rate_at_scale(
+    s: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike | None = None
+) -> float | np.ndarray:
     """The smooth rate r at a point of `smoothing_scale`, its inverse: 1 − exp(−log(1-η) − s).
 
     Args:
@@ -83,7 +85,7 @@ def rate_at_scale(s: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayL
         noise_rate, num_classes: as for `smoothing_scale`.
     """
     s = _numbers("s", s, -650, np.inf)
-    return _out(0.0 - np.expm1(noise_shift(noise_rate, num_classes) - s))
+    return _out(0.0 - np.expm1(_shift(noise_rate, num_classes) - s))
 
 
 def smoothed(target: ArrayLike, smooth_rate: float) -> np.ndarray:
@@ -149,8 +151,19 @@ def _check(
     K = _integers("num_classes", num_classes)
     eps = _numbers("noise_rate", noise_rate, 0, 1)
     r_star = _numbers("r_star", r_star, -np.inf, 1)
+    try:
+        np.broadcast_shapes(eps.shape, K.shape, r_star.shape)
+    except ValueError as error:
+        shapes = f"{eps.shape}, {K.shape} and {r_star.shape}"
+        raise ValueError(f"noise_rate, num_classes, r_star: expected shapes that broadcast, got {shapes}") from error
     _refuse("noise_rate", eps, eps >= (K - 1) / K - MARGIN, "below (K-1)/K, where labels still carry information")
     return eps, K, r_star
+
+
+def _shift(noise_rate: ArrayLike, num_classes: ArrayLike | None) -> float | np.ndarray:
+    if num_classes is None and np.any(_numbers("noise_rate", noise_rate, 0, 1)):
+        raise ValueError(f"num_classes: expected an integer of at least 2 beside noise_rate {noise_rate!r}, got None")
+    return noise_shift(noise_rate, 2 if num_classes is None else num_classes)
 
 
 def _numbers(name: str, value: ArrayLike, low: float, high: float) -> np.ndarray:

@@ -158,6 +158,13 @@ def test_r_opt_carries_the_interval_of_the_noise_rate():
     rng = np.random.default_rng(0)
     hopeless = noise_report(rng.integers(0, 2, 300), rng.dirichlet([1, 1], 300))
     assert hopeless.r_opt[1] == -np.inf and hopeless.eta[2] > 1 and "-inf" in str(hopeless)
+    assert "labels drawn at random" in str(replace(hopeless, noise_rate=0.5))
+
+
+def test_a_report_of_no_wrong_label_names_the_likeliest_mistake():
+    labels = np.random.default_rng(0).integers(0, 2, 600)
+    report = noise_report(labels, np.where(np.eye(2)[labels] == 1, 0.996, 0.004))  # as if a network had memorised them
+    assert report.noise_rate == 0 and "have to be out of sample" in str(report)
 
 
 # The set and the decision --------------------------------------------------------------------------------------------
@@ -252,7 +259,12 @@ def test_choose_rate_finds_the_best_rate_and_the_noise():
     assert (table["clean_low"] <= table["clean_difference"]).all()
     assert (table["clean_high"] >= table["clean_difference"]).all() and (table["clean_low"] <= table["low"]).all()
     text = str(choice)
-    assert "Rate -2" in text and "cross entropy is shown worse" in text and "outer folds" in text and "divide" in text
+    assert (
+        "Rate -2" in text
+        and "cross entropy is shown worse" in text
+        and "outer folds" in text
+        and "3 times as long" in text
+    )
     again = choose_rate(Oracle(), X, labels, [0.5, 0, -2], param="rate", nested=True)
     assert str(again) == text
 
@@ -319,7 +331,8 @@ def test_the_difference_that_could_be_shown_is_undefined_between_rates_that_pred
     assert np.isnan(choice.detectable) and "could be shown is undefined" in str(choice)
     assert "would have been shown" not in str(choice) and "nan" not in str(choice)
     twice = choose_rate(Oracle(), *oracle_data(), [-1, -3, 0], param="rate")  # -1 and -3 predict the same
-    assert twice.detectable > 0.001
+    assert twice.detectable > 0.001 and "points of clean accuracy would have been shown" in str(twice)
+    assert "No difference of clean accuracy could have been shown" in str(replace(twice, detectable=1.2))
 
 
 def test_class_means_speak_for_a_negative_rate_only_where_they_are_shown_better():
@@ -471,7 +484,7 @@ X, Y = oracle_data(60)
 P = np.full((60, 3), 1 / 3)
 BAD = {
     "label range": (lambda: noise_report(Y + 1, P), ValueError, "labels: expected classes 0 to 2, got 3"),
-    "label type": (lambda: noise_report(Y + 0.5, P), TypeError, "labels: expected integers"),
+    "label type": (lambda: noise_report(Y + 0.5, P), TypeError, "labels: expected integers.* leave out rows without"),
     "class missing": (
         lambda: noise_report(np.minimum(Y, 1), P),
         ValueError,
@@ -538,6 +551,11 @@ BAD = {
     ),
     "a class": (lambda: choose_rate(Never, X, Y), TypeError, "estimator: expected an object .*got <class .*Never"),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
+    "groups missing": (
+        lambda: choose_rate(Never(), X, Y, param="rate", groups=[None] * 40 + ["a"] * 20),
+        ValueError,
+        r"groups: expected shape \(60,\) without missing values, got \(60,\) with 40 missing",
+    ),
     "param": (lambda: choose_rate(Never(), X, Y, param="alpha"), ValueError, "param: expected a parameter"),
     "criterion": (
         lambda: choose_rate(network(criterion=nn.CrossEntropyLoss, criterion__smooth_rate=...), X, Y),
@@ -591,7 +609,7 @@ BAD = {
     "missing label": (
         lambda: choose_rate(Never(), X, np.where(np.arange(60) == 5, -1, Y), param="rate"),
         ValueError,
-        "labels: expected classes counted from 0, got -1, in pandas the code of a missing label$",
+        "labels: expected classes counted from 0, got -1, in pandas the code of a missing label; np.unique",
     ),
     "classes": (
         lambda: choose_rate(network(module__out_features=2), X.astype("f"), Y),

@@ -800,8 +800,12 @@ BAD = {  # one for each check
     "rate a string": (lambda: gls_loss(Z, Y, "0.1"), TypeError, r"smooth_rate: .*r <= 1.*got '0\.1' of type str"),
     "rates of bool": (lambda: gls_loss(Z, Y, Y > 0), TypeError, r"smooth_rate: .*got a tensor of dtype torch\.bool"),
     "rates with NaN": (lambda: gls_loss(Z, Y, Z[:, 0] + math.nan), ValueError, r"smooth_rate: .*got nan in it"),
-    "rates too many": (lambda: gls_loss(Z, Y, Z[0]), ValueError, r"smooth_rate: .*shape \(3,\), got shape \(4,"),
-    "weight a list": (lambda: gls_loss(Z, Y, 0.1, weight=[1.0] * 4), TypeError, r"weight: .*torch\.Tensor.*got list"),
+    "rates too many": (lambda: gls_loss(Z, Y, Z[0]), ValueError, r"smooth_rate: .*indices, \(3,\), got shape \(4,"),
+    "weight a list": (
+        lambda: gls_loss(Z, Y, 0.1, weight=[1.0] * 4),
+        TypeError,
+        r"weight: .*got list; convert",
+    ),
     "weight too short": (lambda: gls_loss(Z, Y, 0, weight=Z[0, 1:]), ValueError, r"weight: .*\(4,\), got \(3,\)"),
     "weight with grad": (
         lambda: gls_loss(Z, Y, 0.1, weight=torch.ones(4, requires_grad=True)),

@@ -360,7 +360,7 @@ GOOD, Y = symmetric(3, 0.2), [0, 1, 2]
         ),
         (lambda: corrupt([0.0, 1.0], GOOD, 0), TypeError, r"labels: expected integers, got dtype float64"),
         (lambda: corrupt([0, 3], GOOD, 0), ValueError, r"labels: expected classes 0 to 2, got 3"),
-        (lambda: corrupt([[0, 1]], GOOD, 0), ValueError, r"labels: expected one dimension.*got shape \(1, 2\)"),
+        (lambda: corrupt([[0, 1]], GOOD, 0), ValueError, r"labels: .*got shape \(1, 2\).*argmax\(1\)"),
         (lambda: corrupt([], GOOD, 0), ValueError, r"labels: expected .*at least one label, got shape \(0,\)"),
         (lambda: corrupt([[0], [1, 2]], GOOD, 0), ValueError, r"labels: expected an array, got rows of unequal length"),
         (lambda: corrupt(Y, GOOD, None), TypeError, r"seed: expected an integer of at least 0, got None"),

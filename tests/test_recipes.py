@@ -45,4 +45,4 @@ def test_the_code_of_which_rate_runs():
     command = [sys.executable, "-c", "\n".join(blocks)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Rate ") and len(blocks) == 4
+    assert done.stdout.startswith("Rate ") and len(blocks) == 5

@@ -173,9 +173,14 @@ def test_scale_and_its_inverse_take_arrays_and_refuse_what_has_no_scale():
         smoothing_scale(1.5)
     with pytest.raises(ValueError, match="noise_rate: expected below"):
         noise_shift(0.5, 2)
-    assert rate_at_scale(-650.0, 0.5 - 1e-11) > -math.inf
+    assert rate_at_scale(-650.0, 0.5 - 1e-11, 2) > -math.inf
     with pytest.raises(ValueError, match=r"s: expected finite and in \[-650, inf\], got -800"):
         rate_at_scale(-800.0)
+    for of in (smoothing_scale, rate_at_scale):  # without K it would be that of another number of classes
+        with pytest.raises(ValueError, match=r"num_classes: expected an integer .* beside noise_rate 0\.4"):
+            of(-1.0, 0.4)
+    with pytest.raises(ValueError, match=r"noise_rate, num_classes, r_star: .* broadcast, got \(2,\), \(3,\) and \(\)"):
+        r_opt([0.1, 0.2], [2, 3, 4])
 
 
 def test_tensors_that_require_grad_are_numbers_too():

@@ -76,7 +76,8 @@ def paired(differences: Sequence[float], overlap: float = 0.0) -> dict:
     """Mean, 95 % t-interval, two-sided p, sd and n of paired differences, and the 90 % interval as low90, high90.
 
     `overlap` is n_test / n_train of random splits of one data set: their training rows overlap, so the variance of the
-    mean is sd² (1/n + overlap) (Nadeau and Bengio 2003). With n = 1 there is neither interval nor p.
+    mean is sd² (1/n + overlap) (Nadeau and Bengio 2003). With n = 1 there is neither interval nor p. Of differences
+    that are all the same there is no t, and p is that of the sign test.
     """
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
@@ -86,7 +87,7 @@ def paired(differences: Sequence[float], overlap: float = 0.0) -> dict:
         return {"mean": mean, "n": 1} | dict.fromkeys(("low", "high", "low90", "high90", "p", "sd"), np.nan)
     error = d.std(ddof=1) * np.sqrt(1 / n + overlap)
     wide, narrow = (stats.t.ppf(q, n - 1) * error for q in (0.975, 0.95))
-    p = 2 * stats.t.sf(abs(mean) / error, n - 1) if error else float(mean == 0)
+    p = 2 * stats.t.sf(abs(mean) / error, n - 1) if error else 2.0 ** (1 - n) if mean else 1.0
     ends = {"low": mean - wide, "high": mean + wide, "low90": mean - narrow, "high90": mean + narrow}
     return {"mean": mean, **ends, "p": p, "sd": d.std(ddof=1), "n": n}
 

@@ -152,7 +152,7 @@ CLAIMS = [
         "In two dimensions, at both noise rates: mean confidence at r = −1 less CE, and CE less r = .4",
     ),
     Claim("prop5.1", "Proposition 5.1", "Binary backward correction is GLS at r_LC plus a bias term", "06"),
-    Claim("prop5.1-forward", "Proposition 5.1", "Forward correction has the same minimum, too", "06"),
+    Claim("prop5.1-forward", "Proposition 5.1", "Forward correction has the same minimum, too (2021 wording)", "06"),
     Claim("thm5.2", "Theorem 5.2", "Under symmetric noise, backward correction is NLS", "06", equal=True),
     Claim("thm5.2-forward", "Theorem 5.2", "Under symmetric noise, forward correction is NLS", "06", equal=True),
     Claim("thm5.3", "Theorem 5.3", "The complementary loss is NLS with r → −∞", "06", equal=True),
