@@ -18,6 +18,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 default_role = "py:obj"
 autodoc_typehints = "none"  # docstrings give shapes and units, which types do not
+napoleon_use_ivar = True  # attributes as a list
 add_module_names = False
 html_theme = "pydata_sphinx_theme"
 html_title = "To smooth or not"

@@ -287,7 +287,7 @@ class NoiseReport:
 
     @property
     def eta(self) -> tuple[float, float, float]:
-        """η = Kε/(K-1), the share of signal that the labels have lost, and its interval; 1 or more: all of it."""
+        """η = Kε/(K-1), the share of signal that the labels have lost (all of it from 1 on), and its interval."""
         K = len(self.T)
         return tuple(K * e / (K - 1) for e in (self.noise_rate, *self.interval))
 
