@@ -53,7 +53,10 @@ def test_nothing_is_loaded_from_a_network_and_every_link_leads_somewhere(pages):
 @pytest.mark.slow
 def test_every_formula_is_mathml(pages):
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        cells = (cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+        all_cells = nbformat.read(path, 4).cells
+        outputs = (out.get("data", {}) for cell in all_cells for out in cell.get("outputs", []))
+        cells = [cell.source for cell in all_cells if cell.cell_type == "markdown"]
+        cells += [data["text/markdown"] for data in outputs if "text/markdown" in data]
         prose = (re.sub(r"`[^`]*`", "", re.sub(r"```.*?```", "", text, flags=re.DOTALL)) for text in cells)
         expected = sum(text.replace("$$", "$").count("$") // 2 for text in prose)
         text = page(pages, f"{path.stem}.html")

@@ -226,7 +226,7 @@ BAD = {
     "binary uniform shape": (
         lambda: binary_gls_loss(Z, Z, 0.1, uniform=torch.ones(3)),
         ValueError,
-        r"uniform: expected .* broadcasts to the logits' shape \(3, 4\), got shape \(3,\)",
+        r"uniform: expected .* broadcasts to the shape of logits, \(3, 4\), got shape \(3,\)",
     ),
     "binary uniform grad": (
         lambda: binary_gls_loss(Z, Z, 0.1, uniform=torch.ones(4, requires_grad=True)),
