@@ -96,3 +96,9 @@ def test_which_rate_repeats_what_the_notebook_found():
     by_noise, answer = re.findall(r"([+−]\S+ \[[^]]+\]) (?:at|without)", text), root / "figures/11_answer.md"
     assert len(by_noise) == 3 and all(each in answer.read_text("utf-8") for each in by_noise)
     assert parts[3]["mean"] / parts[2]["mean"] == pytest.approx(0.5, abs=0.05)  # "about half"
+
+
+def test_a_lead_is_in_points_by_data_set_and_noise_rate():
+    cells = {"dataset": ["a", "a", "b", "b"], "noise_rate": [0.2, 0.2, 0.2, 0.4], "seed": [0, 1, 0, 0]}
+    found = read.lead(pd.DataFrame(cells | {"folds": [0.5, 0.6, 0.7, 0.9], "CE": [0.4, 0.4, 0.9, 0.8]}), "folds", "CE")
+    np.testing.assert_allclose(found.loc[["a", "b"], [0.2, 0.4]], [[15, np.nan], [-20, 10]])
