@@ -81,7 +81,8 @@ def test_evidence_has_no_vote_and_a_correction_of_its_own():
 
 def test_formulas_are_identities_or_have_a_counterexample():
     assert verdict(Part("thm1", "s", "p", ok=True)) == "identity"
-    assert verdict(Part("thm1", "s", "p", ok=True), Part("thm1", "s", "p", ok=False)) == "counterexample"
+    assert verdict(Part("thm1", "s", "p", ok=True), Part("thm1", "s", "p", ok=False)) == "identity in part"
+    assert verdict(Part("thm1", "s", "p", ok=False)) == "counterexample"
     assert verdict(Part(MEASURED.id, "s", "p", ok=False)) == "refuted"
     assert verdict(Part("thm1", "s", "p", ok=True, evidence=True)) == "not tested"
 

@@ -1,6 +1,6 @@
 """Notebook 11: what each way to choose a rate would have taken, read off the records.
 
-Fixed before them, but for the last two of `WAYS`, which were added after all records had been seen.
+Fixed before them, but for the last three of `WAYS`, which were added after all records had been seen.
 """
 
 import pandas as pd
@@ -22,6 +22,7 @@ WAYS = {
     "r_opt": "r_opt of the true noise rate, last step",
     "hold-out, all": "the hold-out's rate, all labels, stopped by the folds",  # the same model as "folds, stopped"
     "CE, all": "cross entropy, all labels, stopped by the folds",
+    "r_opt, all": "r_opt of the true noise rate, all labels, stopped by the folds",
 }
 CELL = ["dataset", "noise_rate", "seed"]
 
@@ -47,6 +48,7 @@ def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
     ]
     plain = among[among["rate"] == 0].set_index(CELL)
     folds, heldout = taken("folds"), taken("heldout")
+    formula = records[records["rate"] == theory].set_index(CELL)
     return pd.DataFrame(
         {
             "folds": folds["last"],
@@ -56,9 +58,10 @@ def ways(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame:
             "CE, stopped": plain["noisy_val"],
             "CE": plain["last"],
             "strong": by_rate[STRONG],
-            "r_opt": records[records["rate"] == theory].set_index(CELL)["last"],
+            "r_opt": formula["last"],
             "hold-out, all": heldout["stopped"],
             "CE, all": plain["stopped"],
+            "r_opt, all": formula["stopped"],
             "rate of folds": folds["rate"],
             "rate of hold-out": heldout["rate"],
             "best": by_rate.where(named).max(axis=1),

@@ -1,6 +1,7 @@
 """Claims and verdicts: what was compared, how it came out, and whether that is what the paper says.
 
-The rule. A statement about formulas is an `identity`, or a `counterexample` to it is shown. Every other claim has a
+The rule. A statement about formulas is an `identity`, or a `counterexample` to it is shown; `identity in part`: some of
+what it can mean holds, to the rest there is a counterexample. Every other claim has a
 **primary** comparison, written into `CLAIMS` together with the margin that matters. Its paired differences
 (positive: as claimed) decide; p is adjusted after Holm over the notebook's primaries:
 
@@ -33,6 +34,7 @@ from .paper import OTHER_SOURCES, Claim
 from .predictions import CLAIMS
 
 OPEN = ("inconclusive", "one seed so far")
+IN_PART = {"no difference that matters": "supported in part", "counterexample": "identity in part"}
 
 
 def check(what: str, see, expected, tolerance: float = 1e-12) -> bool:
@@ -152,7 +154,7 @@ def _of_all(results: pd.Series, parts: int) -> str:
     found = {*results, *["inconclusive"] * (len(results) < parts)}
     order = ("counterexample", "reversed", "refuted", "no difference that matters", *OPEN, "supported", "identity")
     first = min(found, key=order.index)
-    return "supported in part" if first == "no difference that matters" and "supported" in found else first
+    return IN_PART[first] if first in IN_PART and IN_PART[first].removesuffix(" in part") in found else first
 
 
 def save_claims(judged: pd.DataFrame, notebook: str, figures: Path | str) -> None:
@@ -190,11 +192,11 @@ def _found(parts: pd.DataFrame, verdict: str, claim: Claim) -> str:
     """
     if not len(parts):
         return ""
-    decides = "no difference that matters" if verdict == "supported in part" else verdict
+    decides = {whole: one for one, whole in IN_PART.items()}.get(verdict, verdict)
     first = parts.iloc[parts["result"].eq(decides).argmax()]
     held = claim.equal or max(-first["low90"], first["high90"]) < claim.margin
     margin = f", margin {claim.margin:g}" if held and not np.isnan(first["mean"]) else ""
-    false = "false: " if verdict == "counterexample" else ""
+    false = "false: " if decides == "counterexample" else ""
     return f"{_came_out(parts, first['result'], claim)}{false}{first['statement']}{numbers(first)}{margin}"
 
 

@@ -16,8 +16,15 @@ def _predicted(
 
 
 PREDICTIONS = [
-    Claim("one-identity", "this project", "The label enters through the unhinged loss alone, at every rate", "10"),
-    Claim("noise-is-smoothing", "this project", "Symmetric noise is smoothing, and on the axis s both add", "10"),
+    Claim(
+        "one-identity",
+        "Lemire Paquin et al. 2026",
+        "The label enters through the unhinged loss alone, at every rate",
+        "10",
+    ),
+    Claim(
+        "noise-is-smoothing", "Theorem 3.6, rewritten", "Symmetric noise is smoothing, and on the axis s both add", "10"
+    ),
     _predicted(
         "shift",
         "On the axis s the best rates of all noise rates lie closer together, where a network cannot memorise",
