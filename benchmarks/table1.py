@@ -36,7 +36,7 @@ def alone(run: Run) -> dict:
     problem = problems.tabular_problem([run])
     started = time.perf_counter()
     torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
-    net = models.mlp(problem.x.shape[1], (run.recipe.width, run.recipe.width), problem.num_classes)
+    net = models.mlp(problem.x.shape[1], run.recipe.width, problem.num_classes)
     optimizer = torch.optim.Adam(net.parameters(), lr=run.recipe.lr)
     correct, heldout, best, kept = [], [], {}, {}
     for step, rows in enumerate(problem.order, 1):

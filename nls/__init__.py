@@ -2,14 +2,14 @@
 
 `gls_loss(logits, target, smooth_rate)` is cross entropy against (1 − r)·onehot + r/K for any real r ≤ 1: label
 smoothing for r > 0, cross entropy at 0, negative label smoothing (NLS) below. `r_opt` says which rate the theory of
-"To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate.
+"To Smooth or Not? When Label Smoothing Meets Noisy Labels" (ICML 2022) recommends at a noise rate. An argument of the
+wrong type raises TypeError, a wrong shape or value ValueError; the message begins with the argument's name.
 """
 
 from .choose import RateChoice, choose_rate
 from .losses import (
     GLSLoss,
     backward_correction,
-    binary_gls_loss,
     complementary_loss,
     f_divergence_loss,
     forward_correction,
@@ -27,7 +27,7 @@ from .noise import (
     symmetric,
     transition_matrix,
 )
-from .theory import noise_shift, preference, r_opt, rate_at_scale, smoothing_scale
+from .theory import preference, r_opt, rate_at_scale, smoothing_scale
 
 __all__ = [
     "GLSLoss",
@@ -35,7 +35,6 @@ __all__ = [
     "RateChoice",
     "asymmetric",
     "backward_correction",
-    "binary_gls_loss",
     "choose_rate",
     "complementary_loss",
     "corrupt",
@@ -45,7 +44,6 @@ __all__ = [
     "gls_loss",
     "instance_dependent",
     "noise_report",
-    "noise_shift",
     "pair_flip",
     "peer_loss",
     "preference",

@@ -75,19 +75,14 @@ def check_labels(name: str, labels: Any, num_classes: int | None) -> np.ndarray:
     if labels.ndim != 1 or labels.size == 0:
         hint = f"; {name}.ravel() makes labels of one column, {name}.argmax(1) of one-hot rows" * (labels.ndim == 2)
         raise ValueError(f"{name}: expected one dimension and at least one label, got shape {labels.shape}{hint}")
+    number = f"np.unique({name}, return_inverse=True)[1] counts classes of any kind from 0"
     if labels.dtype.kind not in "iu":
-        texts = labels.dtype.kind in "OSUT" and isinstance(labels[0], str | bytes)
-        hint = f"; names, {name} = np.unique({name}, return_inverse=True) numbers names" if texts else ""
-        if not hint and labels.dtype.kind in "bO":
-            hint = f"; np.asarray({name}, dtype=np.int64) makes integers of True and False and of Python's int"
-        if labels.dtype.kind == "f":
-            hint = "; leave out rows without a label, then .astype(int)"
-        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}{hint}")
+        hint = "leave out rows without a label, then .astype(int)" if labels.dtype.kind == "f" else number
+        raise TypeError(f"{name}: expected integers, got dtype {labels.dtype}; {hint}")
     outside = labels[(labels < 0) | (labels >= (num_classes or _MOST_CLASSES))]
     if outside.size:
         expected = f"classes 0 to {num_classes - 1}" if num_classes else "classes counted from 0"
-        count = f"np.unique({name}, return_inverse=True)[1] counts classes such as -1 and 1 from 0"
-        hint = f", in pandas the code of a missing label; {count}" if outside[0] == -1 else ""
+        hint = f", in pandas the code of a missing label; {number}" if outside[0] == -1 else ""
         raise ValueError(f"{name}: expected {expected}, got {outside[0]}{hint}")
     return labels.astype(np.int64)
 
@@ -168,18 +163,13 @@ def check_logits(logits: Tensor, name: str = "logits") -> tuple[Tensor, int, int
 
 
 def check_index(
-    target: Tensor,
-    logits: Tensor,
-    dim: int,
-    K: int,
-    ignore_index: int | None,
-    name: str = "target",
-    logits_name: str = "logits",
+    target: Tensor, logits: Tensor, dim: int, K: int, ignore_index: int | None, prefix: str = ""
 ) -> tuple[Tensor, Tensor | None]:
     """The class indices as int64, 0 in place of ignored ones, and where they count (None: everywhere).
 
-    `ignore_index` None: the loss ignores no index.
+    `ignore_index` None: the loss ignores no index. The names of the arguments begin with `prefix`.
     """
+    name = f"{prefix}target"
     if not isinstance(target, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(target).__name__}; convert with torch.as_tensor")
     if target.dtype not in (torch.int64, torch.uint8):
@@ -188,36 +178,24 @@ def check_index(
     if target.shape != expected:
         hint = "; of one-hot rows, gls_loss takes .float()" if target.shape == logits.shape else ""
         raise ValueError(
-            f"{name}: expected class indices of shape {tuple(expected)} for {logits_name} of shape "
+            f"{name}: expected class indices of shape {tuple(expected)} for {prefix}logits of shape "
             f"{tuple(logits.shape)}, got {tuple(target.shape)}{hint}"
         )
     _check_device(name, target, logits)
     index = target.long()
-    keep = index != ignore_index if _ignores(target, index, K, ignore_index, name) else None
+    keep = None if ignore_index is None else index != ignore_index
     if keep is not None:
         index = index.where(keep, 0)
-    if ignore_index != -100 and not readable(target):
+    if readable(target) and target.numel():
+        low, high = map(int, index.aminmax())
+        if low < 0 or high >= K:
+            also = "" if ignore_index is None else f" or ignore_index = {ignore_index}"
+            raise ValueError(f"{name}: expected class indices in 0 ... {K - 1}{also}, got {low if low < 0 else high}")
+        return index, None if keep is None or keep.all() else keep
+    if ignore_index != -100:
         # nll_loss skips -100 unless told otherwise. K it refuses, as cross entropy refuses any label out of range.
         index = index.where(index != -100, K)
     return index, keep
-
-
-def _ignores(target: Tensor, index: Tensor, K: int, ignore_index: int | None, name: str) -> bool:
-    """Check the range of the labels; return whether any may be ignored."""
-    if not readable(target):
-        return ignore_index is not None
-    if index.numel() == 0:
-        return False
-    low, high = (int(bound) for bound in index.aminmax())
-    if 0 <= low and high < K:
-        return ignore_index is not None and low <= ignore_index <= high
-    outside = (index < 0) | (index >= K)
-    if ignore_index is not None:
-        outside &= index != ignore_index
-    if outside.any():
-        also = "" if ignore_index is None else f" or ignore_index = {ignore_index}"
-        raise ValueError(f"{name}: expected class indices in 0 ... {K - 1}{also}, got {int(index[outside][0])}")
-    return True
 
 
 def check_soft_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
@@ -247,19 +225,20 @@ def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
     return rate
 
 
-def check_rate_of(
-    rate: float | Tensor, shape: Sequence[int], logits: Tensor, of: str = "the class indices"
-) -> float | Tensor:
-    """The rate as a float, or as a tensor expanded to ``shape``."""
+def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) -> float | Tensor:
+    """The rate as a float, or as a tensor expanded to ``shape``, that of the class indices."""
     rate = check_smooth_rate(rate)
     if not isinstance(rate, Tensor):
         return rate
-    if rate.numel() != 1 and rate.dim() < len(shape) == logits.dim() - 1:  # (N,) would meet the last dimension
-        expected = f"one number or {len(shape)} dimensions, such as ({shape[0]}{', 1' * (len(shape) - 1)})"
-        raise ValueError(f"smooth_rate: got shape {tuple(rate.shape)}, expected {expected}")
-    if rate.dim():
-        _check_device("smooth_rate", rate, logits)
-        _check_broadcast("smooth_rate", rate, shape, of)
+    if rate.numel() == 1:
+        return rate.to(logits).reshape(()).expand(shape)
+    # As many dimensions: of logits (N, K, d), a rate for each example (N,) would meet d.
+    if rate.dim() != len(shape) or any(a not in (1, b) for a, b in zip(rate.shape, shape, strict=True)):
+        raise ValueError(
+            f"smooth_rate: expected one number, or {len(shape)} dimensions that broadcast to the shape of the class "
+            f"indices, {tuple(shape)}, got shape {tuple(rate.shape)}"
+        )
+    _check_device("smooth_rate", rate, logits)
     return rate.to(logits).expand(shape)
 
 
@@ -281,45 +260,6 @@ def check_uniform(uniform: Tensor, K: int | None = None, logits: Tensor | None =
     checked = check_weight(uniform, K, logits, "uniform")
     if readable(uniform) and not ((uniform >= 0).all() and abs(uniform.double().sum().item() - 1) <= 1e-3):
         raise ValueError(f"uniform: expected probabilities that sum to 1, got {uniform.tolist()}")
-    return checked
-
-
-def check_factor(name: str, factor: Tensor, logits: Tensor) -> Tensor:
-    """A constant tensor that broadcasts to the logits' shape, in their type."""
-    _check_floating(name, factor)
-    _check_no_grad(name, factor)
-    if factor.dim():
-        _check_device(name, factor, logits)
-        _check_broadcast(name, factor, logits.shape, "logits")
-    return factor.to(logits)
-
-
-def check_binary_target(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Targets in [0, 1] of one logit a label, in the logits' type, 0 where ignored, and where they count."""
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target: expected a torch.Tensor, got {type(target).__name__}; convert with torch.as_tensor")
-    if target.is_complex():
-        raise TypeError(f"target: expected real numbers, got a tensor of dtype {target.dtype}")
-    if target.shape != logits.shape:
-        raise ValueError(
-            f"target: expected a tensor of the shape of logits, {tuple(logits.shape)}, got {tuple(target.shape)}"
-        )
-    _check_device("target", target, logits)
-    if not target.is_floating_point():
-        target = target.long()  # in uint8, -100 is the label 156
-    keep = target != ignore_index
-    target = target.where(keep, 0)
-    _check_unit("target", target, f"values in [0, 1] or ignore_index = {ignore_index}")
-    return target.to(logits.dtype), keep
-
-
-def check_binary_uniform(uniform: float | Tensor, logits: Tensor) -> float | Tensor:
-    """The probability of a 1 to smooth towards, a float or a tensor in the logits' type."""
-    expected = "a number in [0, 1], or a tensor of them"
-    if not isinstance(uniform, Tensor):
-        return float(check_number("uniform", uniform, expected, 0, 1))
-    checked = check_factor("uniform", uniform, logits)
-    _check_unit("uniform", uniform, expected)
     return checked
 
 
@@ -378,21 +318,6 @@ def _check_floating(name: str, tensor: Tensor) -> None:
 def _check_no_grad(name: str, tensor: Tensor) -> None:
     if tensor.requires_grad:
         raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
-
-
-def _check_unit(name: str, tensor: Tensor, expected: str) -> None:
-    if readable(tensor) and tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):  # also true of NaN
-        bad = ~((tensor >= 0) & (tensor <= 1))
-        raise ValueError(f"{name}: expected {expected}, got {tensor.detach()[bad][0].item()}")
-
-
-def _check_broadcast(name: str, tensor: Tensor, shape: Sequence[int], of: str) -> None:
-    missing = len(shape) - tensor.dim()
-    if missing < 0 or any(a not in (1, b) for a, b in zip(tensor.shape, shape[missing:], strict=True)):
-        raise ValueError(
-            f"{name}: expected a tensor that broadcasts to the shape of {of}, {tuple(shape)}, got shape "
-            f"{tuple(tensor.shape)}"
-        )
 
 
 def _check_device(name: str, tensor: Tensor, logits: Tensor) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)  # the default, and what notebook 11 studies
-RULES = ("best_mean", "one_se", "nearest_zero")
 DRAWS = 2000
 
 
@@ -33,7 +32,7 @@ class RateChoice:
     """A smooth rate with what it rests on; `str` says it in sentences, `plot` draws it.
 
     Attributes:
-        rate: the decision.
+        rate: the decision, the rate of the best mean.
         not_worse: the rates that are not shown worse than another one. With probability `level` it holds every rate
             that is as good as the best.
         table: by rate: `accuracy` on noisy labels out of fold, its `difference` from the best mean with the limits
@@ -48,13 +47,10 @@ class RateChoice:
             NaN where no difference from the best varies over folds.
         class_mean: by how much a class-mean classifier beats the rate nearest 0 on noisy labels out of fold, with
             limits; None where class means cannot be computed, as where the inputs are no plain numbers.
-        gain: by how much rates chosen inside outer folds beat the rate nearest 0 on the noisy labels of those folds,
-            with limits; None without `nested`.
         folds: (repeats * cv, len(rates)), the accuracy of each fold.
     """
 
     rate: float
-    rule: str
     level: float
     not_worse: tuple[float, ...]
     table: "pd.DataFrame" = field(repr=False)
@@ -62,7 +58,6 @@ class RateChoice:
     pred_probs: np.ndarray = field(repr=False)
     detectable: float
     class_mean: tuple[float, float, float] | None
-    gain: tuple[float, float, float] | None
     folds: np.ndarray = field(repr=False)
 
     def __str__(self) -> str:
@@ -70,8 +65,8 @@ class RateChoice:
         named = "cross entropy" if zero == 0 else f"rate {zero:g}"
         shown = ", ".join(f"{r:g}" for r in self.not_worse)
         lines = [
-            f"Rate {self.rate:g}, by the rule {self.rule!r}: accuracy on the noisy labels out of fold "
-            f"{accuracy[self.rate]:.3f}, against {accuracy[zero]:.3f} of {named} ({len(self.folds)} folds)."
+            f"Rate {self.rate:g}: accuracy on the noisy labels out of fold {accuracy[self.rate]:.3f}, against "
+            f"{accuracy[zero]:.3f} of {named} ({len(self.folds)} folds)."
         ]
         if len(self.not_worse) == len(self.table):
             lines.append(
@@ -99,12 +94,6 @@ class RateChoice:
             lines.append(
                 f"A difference of {100 * self.detectable:.1f} points of {kind} accuracy would have been shown four "
                 "times out of five; smaller ones may be there unseen."
-            )
-        if self.gain:
-            gain, low, high = (100 * g for g in self.gain)
-            lines.append(
-                f"What choosing gains over {named}, judged on outer folds: {gain:.1f} points of noisy accuracy "
-                f"({low:.1f} to {high:.1f})."
             )
         lines.append(str(self.noise))
         if self.class_mean:
@@ -176,9 +165,7 @@ def choose_rate(
     param: str = "criterion__smooth_rate",
     cv: int = 5,
     repeats: int = 3,
-    rule: str = "best_mean",
     groups: ArrayLike | None = None,
-    nested: bool = False,
     level: float = 0.95,
     seed: int = 0,
     n_jobs: int | None = None,
@@ -187,10 +174,8 @@ def choose_rate(
 
     All rates share folds and initialisations, and each repetition has new ones, so differences are paired. Their error
     is that of repeated folds, whose training sets overlap: variance * (1/J + n_test/n_train) for J folds (Nadeau and
-    Bengio 2003). The rates not shown worse come from the largest t of all pairs, step by step as rates drop out. The
-    decision is another matter: "best_mean" takes the best mean, "one_se" the rate nearest 0 within a standard error of
-    it, "nearest_zero" the rate nearest 0 in the set. In a simulation with the accuracy curves of this project's records
-    the first had the least regret. What is said of the noise rests on the rate nearest 0, whichever is chosen.
+    Bengio 2003). The rates not shown worse come from the largest t of all pairs, step by step as rates drop out; the
+    rate of the best mean is chosen. What is said of the noise rests on the rate nearest 0, whichever is chosen.
 
     All rates train as long as the estimator says. To choose the number of epochs too, call once for each number and
     take the call whose `table["accuracy"]` reaches highest: with the same `seed` all calls share their folds. With 0
@@ -203,13 +188,11 @@ def choose_rate(
             `module` is a class or a function there: a built network would start every fold from the same weights.
         X: (N, ...), an array, a sparse matrix or a data frame of rows, in the type that the estimator takes. NaN and
             infinite values only where the first steps of a pipeline replace them.
-        labels: (N,), noisy, 0 ... K-1, at least 10 of each class, and `cv` (`cv` + 2 with `nested`).
+        labels: (N,), noisy, 0 ... K-1, at least 10 of each class, and `cv`.
         rates: smooth rates below 1, at least two.
         param: the rate's name in `estimator.set_params`.
         cv, repeats: folds and repetitions, at least 2 and 3: len(rates) * cv * repeats trainings.
-        rule: "best_mean", "one_se" or "nearest_zero".
         groups: (N,), none missing: rows of one group stay in one fold; equal rows of X, if not given.
-        nested: also judge the choice on outer folds, at the cost of len(rates) * cv * cv * repeats trainings more.
         level: of all intervals and of the set, above 0 and below 1.
         seed: of folds, initialisations and draws.
         n_jobs: rates trained side by side, as in scikit-learn.
@@ -231,9 +214,7 @@ def choose_rate(
 
     rates, level, seed = _rates(rates), check_level(level), check_seed(seed)
     cv, repeats = check_integer("cv", cv, 2), check_integer("repeats", repeats, 3)
-    if rule not in RULES:
-        raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    labels = check_every_class(labels, None, cv + 2 * bool(nested))  # an outer fold takes at most two of `cv` + 2
+    labels = check_every_class(labels, None, cv)
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
         shape = getattr(X, "shape", type(X).__name__)
         raise ValueError(f"X: expected an array or a data frame of {len(labels)} rows, one a label, got {shape}")
@@ -251,7 +232,7 @@ def choose_rate(
     partitions, correct, lost, probs = _cross_validate(X, labels, groups, settings)
     folds = _fold_means(correct, partitions)
     mean, zero = folds.mean(axis=0), rates.index(_nearest_zero(rates))
-    best, chosen = int(mean.argmax()), _decide(rule, rates, folds, cv, level, seed)
+    best = int(mean.argmax())
     keep, critical, error = not_worse(folds, cv, level, seed)
     spread = np.where(np.isfinite(error[best]), error[best], 0.0)
     diverged = (_fold_means(lost, partitions) > 0).sum(axis=0)
@@ -275,18 +256,9 @@ def choose_rate(
     other = spread[spread > 0]  # 0 for rates whose difference from the best never varies
     power = (critical + t.ppf(0.8, len(folds) - 1)) * np.median(other) if other.size else math.nan
 
-    gain = None
-    if nested:  # the predictions of a rate for an outer fold are those of the first repetition
-        gains = []
-        for train, test in partitions[0]:
-            inner, right, *_ = _cross_validate(_rows(X, train), labels[train], groups[train], settings)
-            picked = _decide(rule, rates, _fold_means(right, inner), cv, level, seed)
-            gains.append(correct[0, picked, test].mean() - correct[0, zero, test].mean())
-        gain = _with_limits(np.array(gains), cv, level)
     means = _class_means(X, labels, partitions)
     return RateChoice(
-        rate=rates[chosen],
-        rule=rule,
+        rate=rates[best],
         level=level,
         not_worse=tuple(rate for rate, kept in zip(rates, keep, strict=True) if kept),
         table=table,
@@ -294,7 +266,6 @@ def choose_rate(
         pred_probs=probs[sound],
         detectable=float(power / signal[0] if noise.symmetric else power),
         class_mean=None if means is None else _with_limits(means - folds[:, zero], cv, level),
-        gain=gain,
         folds=folds,
     )
 
@@ -411,18 +382,10 @@ def _class_means(X: Any, labels: np.ndarray, partitions: list) -> np.ndarray | N
     from sklearn.preprocessing import StandardScaler
 
     sparse = hasattr(X, "toarray")
+    imputer, scaler = SimpleImputer(keep_empty_features=True), StandardScaler(with_mean=not sparse)
+    model = make_pipeline(imputer, scaler, NearestCentroid())
     try:
-        inputs = X if sparse else np.asarray(X)
-        if inputs.dtype.kind not in "iufb":
-            return None
-        inputs = inputs.astype(np.float64)
-        if not sparse:
-            inputs = inputs.reshape(len(inputs), -1)
-            inputs = np.where(np.isfinite(inputs), inputs, np.nan)
-            known = np.isfinite(inputs).sum(axis=0) > 0
-            inputs = inputs[:, known][:, np.nanstd(inputs[:, known], axis=0) > 0]
-        imputer = SimpleImputer(keep_empty_features=True)
-        model = make_pipeline(imputer, StandardScaler(with_mean=not sparse), NearestCentroid())
+        inputs = X if sparse else np.asarray(X).reshape(X.shape[0], -1)
         with warnings.catch_warnings(action="ignore"):  # features that are constant within classes
             right = [[cross_val_predict(model, inputs, labels, cv=splits) == labels] for splits in partitions]
     except Exception:
@@ -437,13 +400,9 @@ def _rows(X: Any, index: np.ndarray) -> Any:
 def _equal_rows(X: Any) -> np.ndarray:
     """A number for each row, the same for rows of the same values."""
     X = X.to_numpy() if hasattr(X, "to_numpy") else X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
-    X = X + 0.0 if X.dtype.kind == "f" else X  # turns -0.0 into 0.0
     rows = (x.toarray() if hasattr(x, "toarray") else x for x in X)
-    keys = (
-        repr([v + 0.0 if isinstance(v, float) else v for v in x.tolist()]) if x.dtype == object else x.tobytes()
-        for x in rows
-    )
-    seen: dict[Any, int] = {}
+    seen: dict[int, int] = {}  # of hashes: the rows of a sparse X would not fit
+    keys = (hash(repr(x.tolist()) if x.dtype == object else x.tobytes()) for x in rows)
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
 
 
@@ -490,19 +449,6 @@ def not_worse(folds: np.ndarray, cv: int, level: float, seed: int) -> tuple[np.n
         if not beaten.any():
             return keep, critical[0], error
         keep &= ~beaten
-
-
-def _decide(rule: str, rates: Sequence[float], folds: np.ndarray, cv: int, level: float, seed: int) -> int:
-    """The position of the rate that a rule takes."""
-    mean = folds.mean(axis=0)
-    best = int(mean.argmax())
-    if rule == "best_mean":
-        return best
-    if rule == "one_se":
-        keep = mean >= mean[best] - np.nan_to_num(_errors(_covariance(folds, cv))[best], posinf=0)
-    else:
-        keep = not_worse(folds, cv, level, seed)[0]
-    return rates.index(_nearest_zero(np.array(rates)[keep]))
 
 
 def _with_limits(folds: np.ndarray, cv: int, level: float) -> tuple[float, float, float]:

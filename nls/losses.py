@@ -21,12 +21,10 @@ Checks
     as in torch's cross entropy, and a singular T in a loss of NaN.
 
 All functions support ``torch.func`` transforms, ``torch.compile(fullgraph=True)``, ``torch.jit.trace`` and, in eager
-mode, double backward. Each raises ``TypeError`` for an argument of the wrong type and ``ValueError`` for a wrong shape
-or value; the message begins with the argument's name.
+mode, double backward.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,9 +33,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .checks import (
-    check_binary_target,
-    check_binary_uniform,
-    check_factor,
     check_index,
     check_invertible,
     check_logits,
@@ -77,8 +72,8 @@ def gls_loss(
     Args:
         logits: ``(K,)``, ``(N, K)`` or ``(N, K, d1, ...)``, floating point.
         target: class indices, or floating-point targets of the logits' shape. The latter are smoothed likewise and,
-            as in torch, not checked to sum to one. One logit a label, with targets of 0 and 1, is a matter of
-            :func:`binary_gls_loss`: here ``(N, 1)`` has a single class, and ``(N,)`` is one example of N.
+            as in torch, not checked to sum to one. For one logit a label (binary, multi-label) the loss is
+            ``F.binary_cross_entropy_with_logits(logits, (1 - r) * target + r / 2)``, which takes any r.
         smooth_rate: r, a number, or a tensor that broadcasts to the shape of the class indices (for floating-point
             targets: to their shape without the class dimension) and has as many dimensions, such as ``(N, 1)``, to give
             each example its own rate. A tensor that requires grad receives its gradient, for an outer objective (clean
@@ -100,12 +95,20 @@ def gls_loss(
         tensor(0.2911)
     """
     if isinstance(target, Tensor) and target.is_floating_point():
-        return _gls_loss_soft(logits, target, smooth_rate, weight, ignore_index, reduction, uniform)
-    if uniform is not None and weight is None and isinstance(logits, Tensor):
-        weight = logits.detach().new_ones(logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 1)
-    logits, index, keep, weight, factor, dim, _ = _prepare(logits, target, weight, ignore_index, reduction)
+        logits, dim, K = check_logits(logits)
+        check_options(ignore_index, reduction)
+        target = check_soft_target(target, logits, ignore_index)
+        rate = check_rate_of(smooth_rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
+        weight = None if weight is None else _along(check_weight(weight, K, logits), logits, dim)
+        uniform = 1 / K if uniform is None else _along(check_uniform(uniform, K, logits), logits, dim)
+        if isinstance(rate, Tensor) or rate != 0:
+            rate = rate.unsqueeze(dim) if isinstance(rate, Tensor) else rate
+            target = (1 - rate) * target + rate * uniform
+        return _reduce(-_times(F.log_softmax(logits, dim), target, weight, dim=dim), None, None, reduction)
+    logits, index, keep, weight, factor, dim, K = _prepare(logits, target, weight, ignore_index, reduction)
     if uniform is not None:  # K q_j as the weight of a class in the uniform part alone
-        weight = weight * check_uniform(uniform, len(weight), logits) * len(weight)
+        uniform = K * check_uniform(uniform, K, logits)
+        weight = uniform if weight is None else weight * uniform
     rate = check_rate_of(smooth_rate, index.shape, logits)
     if isinstance(rate, Tensor) or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
         # Autograd finds the gradient of the rate, and both tracers know the rules of plain functions only.
@@ -159,21 +162,15 @@ class GLSLoss(nn.Module):
         self.reduction = reduction
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "smooth_rate":
-            return super().__setattr__(name, value)
-        value = check_smooth_rate(value)
-        parameter = isinstance(value, nn.Parameter)
-        if isinstance(value, Tensor) and value.requires_grad and not parameter:
-            raise ValueError("smooth_rate: expected an nn.Parameter or a tensor that does not require grad")
-        # nn.Module keeps parameters, buffers and numbers apart and refuses a name that another kind holds.
-        for kind in (self._parameters, self._buffers, self.__dict__):
-            kind.pop(name, None)
-        if parameter:
-            self.register_parameter(name, value)
-        elif isinstance(value, Tensor):
-            self.register_buffer(name, value.clone())
-        else:
-            super().__setattr__(name, value)
+        if name == "smooth_rate":
+            value = check_smooth_rate(value)
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                if value.requires_grad:
+                    raise ValueError("smooth_rate: expected an nn.Parameter or a tensor that does not require grad")
+                value = nn.Buffer(value.clone())
+            if hasattr(self, name):  # nn.Module refuses a name that another kind holds
+                delattr(self, name)
+        super().__setattr__(name, value)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of these logits and targets, as :func:`gls_loss` takes them."""
@@ -194,55 +191,6 @@ class GLSLoss(nn.Module):
         weight = "" if self.weight is None else f", weight=tensor{tuple(self.weight.shape)}"
         uniform = "" if self.uniform is None else f", uniform=tensor{tuple(self.uniform.shape)}"
         return f"smooth_rate={rate}{weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r}{uniform}"
-
-
-def binary_gls_loss(
-    logits: Tensor,
-    target: Tensor,
-    smooth_rate: float | Tensor,
-    *,
-    weight: Tensor | None = None,
-    pos_weight: Tensor | None = None,
-    uniform: float | Tensor = 0.5,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    r"""GLS for one logit a label (binary or multi-label): :func:`gls_loss` of two classes with the logits ``(0, z)``.
-
-    It is ``F.binary_cross_entropy_with_logits`` against ``(1 - r) y + r / 2``, which is linear in the target and so
-    holds for any real r <= 1.
-
-    Args:
-        logits: of any shape, floating point.
-        target: of the same shape, 0 or 1 of any real type, or floating-point targets in [0, 1].
-        smooth_rate: r, a number, or a tensor that broadcasts to the target's shape.
-        weight, pos_weight: as in torch's function; they broadcast to the logits' shape. Class weights ``(w0, w1)`` of
-            :func:`gls_loss` are ``weight = w0`` and ``pos_weight = w1 / w0``, for ``"sum"`` and ``"none"`` only: the
-            mean here divides by the number of labels, there by the sum of their weights.
-        uniform: the probability of a 1 to smooth towards, a number, or a tensor that broadcasts: its prior, say.
-        ignore_index: labels of this value, such as unknown ones, give zero loss and leave the mean.
-        reduction: ``"none"``, ``"sum"`` or ``"mean"``; the mean divides by the number of labels that count.
-
-    Raises:
-        ValueError: also when ``weight``, ``pos_weight`` or ``uniform`` requires grad.
-    """
-    check_options(ignore_index, reduction)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise TypeError(f"logits: expected a floating-point torch.Tensor, got {getattr(logits, 'dtype', type(logits))}")
-    logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-    y, keep = check_binary_target(target, logits, ignore_index)
-    rate = check_rate_of(smooth_rate, y.shape, logits, "target")
-    uniform = check_binary_uniform(uniform, logits)
-    weight = None if weight is None else check_factor("weight", weight, logits)
-    pos_weight = None if pos_weight is None else check_factor("pos_weight", pos_weight, logits)
-    one = (1 - rate) * y + rate * uniform
-    if readable(logits) and logits.detach().sum().isfinite():
-        loss = F.binary_cross_entropy_with_logits(logits, one, weight, reduction="none", pos_weight=pos_weight)
-    else:  # Here what should be exactly 0 must be: not 1 minus the other share.
-        zero = (1 - rate) * (1 - y) + rate * (1 - uniform)
-        both, ones = ([] if factor is None else [factor] for factor in (weight, pos_weight))
-        loss = -_times(F.logsigmoid(logits), one, *both, *ones) - _times(F.logsigmoid(-logits), zero, *both)
-    return _reduce(loss, keep, None, reduction)
 
 
 def backward_correction(
@@ -277,8 +225,8 @@ def backward_correction(
     inverse = check_invertible(check_transition_tensor(T, K, logits)).to(logits)
     # A soft label like any other: the row of T^{-1} that belongs to the noisy label.
     corrected = F.embedding(index, inverse).movedim(-1, dim)
-    loss = -_times(F.log_softmax(logits, dim), corrected, total=lambda terms: terms.sum(dim))
-    return _reduce(_weighted(loss, factor), keep, factor, reduction)
+    loss = -_times(F.log_softmax(logits, dim), corrected, dim=dim)
+    return _reduce(_times(loss, factor), keep, factor, reduction)
 
 
 def forward_correction(
@@ -311,7 +259,7 @@ def forward_correction(
     top = joint.detach().amax(dim, keepdim=True)
     loss = -(top.squeeze(dim) + torch.logsumexp(joint - top, dim))
     loss = loss.masked_fill(loss > -floor / 2, math.inf)
-    return _reduce(_weighted(loss, factor), keep, factor, reduction)
+    return _reduce(_times(loss, factor), keep, factor, reduction)
 
 
 def complementary_loss(
@@ -335,7 +283,7 @@ def complementary_loss(
         raise ValueError(f"logits: expected at least two classes, since the loss compares them, got K = {K}")
     # Subtracting first keeps a common offset of the logits from costing digits.
     loss = (logits - logits.gather(dim, index.unsqueeze(dim))).sum(dim) / (K - 1)
-    return _reduce(_weighted(loss, factor), keep, factor, reduction)
+    return _reduce(_times(loss, factor), keep, factor, reduction)
 
 
 def peer_loss(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target: Tensor, alpha: float = 1.0) -> Tensor:
@@ -372,8 +320,6 @@ _DIVERGENCES = {
     "js": (lambda v: math.log(2) - F.softplus(-v), lambda v: F.softplus(v) - math.log(2)),
     "pearson": (lambda v: v, lambda v: v.square() / 4 + v),
     "jeffrey": (lambda v: v, lambda v: v + v.square() / 4 + v.pow(3) / 16),
-    "sqhellinger": (lambda v: 1 - v.exp(), lambda v: (-v).exp() - 1),
-    "reverse_kl": (lambda v: -v.exp(), lambda v: -1 - v),
 }
 
 
@@ -385,16 +331,13 @@ def f_divergence_loss(
     ``v = softmax(logits)[target]`` and ``v' = softmax(peer_logits)[peer_target]`` are probabilities, not their
     logarithms. The peer pairs are made as for :func:`peer_loss`.
 
-    The formulas are those of the authors' code. For ``"sqhellinger"`` and ``"reverse_kl"`` its g *falls* with v
-    (``1 - e^v`` and ``-e^v``), so that minimising the loss lowers the probability of the given label: the classifier
-    that it trains is read with argmin. They are here to reproduce that code; for anything else take one of the others.
-    Its conjugate of ``"jeffrey"`` is the exact one's Taylor polynomial of degree 3 at 0. Its Neyman divergence is left
-    out: ``2 - 2 sqrt(1 - v)`` is the conjugate at v, while its g is ``1 - e^v``, so the two bound nothing together.
+    The formulas are those of the authors' code, whose conjugate of ``"jeffrey"`` is the exact one's Taylor polynomial
+    of degree 3 at 0. Left out are those whose g there *falls* with v, so that the loss lowers the probability of the
+    given label: squared Hellinger, reverse KL and Neyman.
 
     Args:
         logits, target, peer_logits, peer_target: as in :func:`peer_loss`.
-        divergence: ``"tv"`` (total variation), ``"kl"``, ``"js"``, ``"pearson"``, ``"jeffrey"``, ``"sqhellinger"``,
-            ``"reverse_kl"``.
+        divergence: ``"tv"`` (total variation), ``"kl"``, ``"js"``, ``"pearson"`` or ``"jeffrey"``.
 
     Returns:
         A scalar, both terms being means.
@@ -410,48 +353,16 @@ def f_divergence_loss(
 # Generalised label smoothing
 
 
-def _gls_loss_soft(
-    logits: Tensor,
-    target: Tensor,
-    rate: float | Tensor,
-    weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    uniform: Tensor | None,
-) -> Tensor:
-    """GLS of floating-point targets: smooth them, then compute as torch does, to the bit."""
-    logits, dim, K = check_logits(logits)
-    check_options(ignore_index, reduction)
-    target = check_soft_target(target, logits, ignore_index)
-    rate = check_rate_of(rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
-    if isinstance(rate, Tensor):
-        rate = rate.unsqueeze(dim)
-    if uniform is not None:
-        uniform = _along(check_uniform(uniform, K, logits), logits, dim)
-    if isinstance(rate, Tensor) or rate != 0:
-        share = rate / K if uniform is None else rate * uniform
-        target = (1 - rate) * target + share
-    factors = [target]
-    if weight is not None:
-        factors.append(_along(check_weight(weight, K, logits), logits, dim))
-    if reduction == "none":
-        return -_times(F.log_softmax(logits, dim), *factors, total=lambda terms: terms.sum(dim))
-    total = -_times(F.log_softmax(logits, dim), *factors, total=Tensor.sum)
-    return total if reduction == "sum" else total / (logits.numel() // K)
-
-
 def _smoothed_nll(
     log_p: Tensor, index: Tensor, rate: float | Tensor, weight: Tensor | None, factor: Tensor | None, dim: int
 ) -> Tensor:
     """``-(1 - r) log p_y - r mean_j log p_j`` per example, each term times its class weight."""
     # nll_loss instead of gather: the compiler turns its backward into a comparison that it can fuse.
-    label = _weighted(F.nll_loss(log_p, index, reduction="none"), factor)
+    label = _times(F.nll_loss(log_p, index, reduction="none"), factor)
     if not isinstance(rate, Tensor) and rate == 0:
         return label  # not 0 * mean: a masked class has log p = -inf, and cross entropy must stay finite
-    if weight is None:
-        uniform = -log_p.mean(dim)
-    else:
-        uniform = -_times(log_p, _along(weight, log_p, dim), total=lambda terms: terms.sum(dim)) / log_p.shape[dim]
+    # Not the mean, whose gradient would fill another N x K tensor.
+    uniform = -_times(log_p, _along(weight, log_p, dim), dim=dim) / log_p.shape[dim]
     if isinstance(rate, Tensor):
         loss = _times(label, 1 - rate) + _times(uniform, rate)
         infinite = (label == math.inf) & (rate < 0)
@@ -568,23 +479,27 @@ def _log_probs(logits: Tensor, target: Tensor, peer_logits: Tensor, peer_target:
             raise ValueError(
                 f"peer_logits: expected as many classes as logits of shape {tuple(logits.shape)}, got {tuple(z.shape)}"
             )
-        index, _ = check_index(y, checked, dim, K, None, prefix + "target", prefix + "logits")
+        index, _ = check_index(y, checked, dim, K, None, prefix)
         picked.append(-F.nll_loss(F.log_softmax(checked, dim), index, reduction="none"))
     return picked[0], picked[1]
 
 
-def _times(values: Tensor, *factors: Tensor, total: Callable[[Tensor], Tensor] = lambda terms: terms) -> Tensor:
-    """The ``total`` of ``values * factors``, where a factor of exactly 0 gives 0, be the value infinite."""
+def _times(values: Tensor, *factors: Tensor | None, dim: int | None = None) -> Tensor:
+    """``values`` times the factors, summed over ``dim``; a factor of exactly 0 gives 0, be the value infinite."""
+    factors = [factor for factor in factors if factor is not None]
+
+    def product(values: Tensor) -> Tensor:
+        terms = math.prod(factors, start=values)
+        return terms if dim is None else terms.sum(dim)
+
+    if not factors:
+        return product(values)
     if all(map(readable, (values, *factors))):  # spares the pass and the copy below
-        result = total(math.prod(factors, start=values))
+        result = product(values)
         if not result.detach().isnan().any():
             return result
     zero = sum(factor == 0 for factor in factors) > 0
-    return total(math.prod(factors, start=values.masked_fill(zero & values.isinf(), 0)))
-
-
-def _weighted(loss: Tensor, factor: Tensor | None) -> Tensor:
-    return loss if factor is None else _times(loss, factor)
+    return product(values.masked_fill(zero & values.isinf(), 0))
 
 
 def _reduce(loss: Tensor, keep: Tensor | None, factor: Tensor | None, reduction: str) -> Tensor:
@@ -600,6 +515,6 @@ def _reduce(loss: Tensor, keep: Tensor | None, factor: Tensor | None, reduction:
     return loss.mean() if keep is None else loss.sum() / keep.sum()
 
 
-def _along(weight: Tensor, like: Tensor, dim: int) -> Tensor:
+def _along(weight: Tensor | None, like: Tensor, dim: int) -> Tensor | None:
     """View class weights (K,) so that they broadcast along the class dimension of ``like``."""
-    return weight.view(-1, *[1] * (like.dim() - dim - 1))
+    return None if weight is None else weight.view(-1, *[1] * (like.dim() - dim - 1))

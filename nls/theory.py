@@ -2,8 +2,7 @@
 
 Symbols: K classes, noise rate ε (exclusive flips, T_ij = ε/(K-1) off the diagonal), smooth rate r, and r*, the rate
 that would be best on clean labels. All of it concerns the population risk. Arguments are numbers or arrays that
-broadcast; numbers give a number, arrays an array. A wrong type raises TypeError and a wrong value ValueError, with a
-message that begins with the argument's name.
+broadcast; numbers give a number, arrays an array.
 """
 
 import numpy as np
@@ -44,19 +43,6 @@ def preference(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike)
     return _out(np.where(np.abs(excess) <= MARGIN, "CE", np.where(excess > 0, "NLS", "LS")))
 
 
-def noise_shift(noise_rate: ArrayLike, num_classes: ArrayLike) -> float | np.ndarray:
-    """How far symmetric noise moves a rate on `smoothing_scale`: −log(1-η), η = Kε/(K-1).
-
-    Noise is smoothing. With u and c of `smoothing_scale`, the mean of u(z, noisy y) over the flips is (1-η) u(z, y)
-    and c does not see the label, so the expected noisy loss at r is the clean loss at r' with 1-r' = (1-r)(1-η).
-
-    Args:
-        noise_rate, num_classes: as for `r_opt`.
-    """
-    eps, K, _ = _check(noise_rate, num_classes, 0.0)
-    return _out(0.0 - np.log1p(-K * eps / (K - 1)))
-
-
 def smoothing_scale(
     smooth_rate: ArrayLike, noise_rate: ArrayLike = 0.0, num_classes: ArrayLike | None = None
 ) -> float | np.ndarray:
@@ -64,6 +50,8 @@ def smoothing_scale(
 
     For every rate ℓ_r(z, y) = (1-r) [u(z, y) + λ c(z)] with λ = 1/(1-r), u = mean(z) − z_y (the unhinged loss, the
     only place where the label enters) and c = logsumexp(z) − mean(z) (a price on confidence). Without noise s = log λ.
+    Noise is smoothing: the mean of u(z, noisy y) over the flips is (1-η) u(z, y), η = Kε/(K-1), and c does not see the
+    label, so the expected noisy loss at r is the clean loss at r' with 1-r' = (1-r)(1-η).
     Theorems 3.3 and 3.6 read s = −log(1-r*): `r_opt` at r* = 0, backward correction, is s = 0.
 
     Args:
@@ -130,40 +118,22 @@ def r_limit(posterior_min: ArrayLike, num_classes: ArrayLike) -> float | np.ndar
     return _out(np.where(free, -np.inf, 0.0 - p * K / np.where(free, 1.0, 1 - p * K)))
 
 
-def minimiser_exists(smooth_rate: ArrayLike, posterior_min: ArrayLike, num_classes: ArrayLike) -> bool | np.ndarray:
-    """Whether the GLS risk at rate r has a minimiser over all classifiers.
-
-    Args:
-        smooth_rate: r, at most 1.
-        posterior_min, num_classes: as for `r_limit`.
-
-    Returns:
-        r ≥ `r_limit`, up to rounding.
-    """
-    r = _numbers("smooth_rate", smooth_rate, -np.inf, 1)
-    limit = r_limit(posterior_min, num_classes)
-    return _out(r >= limit - MARGIN * np.maximum(1, np.abs(r)))
-
-
 def _check(
     noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     K = _integers("num_classes", num_classes)
     eps = _numbers("noise_rate", noise_rate, 0, 1)
     r_star = _numbers("r_star", r_star, -np.inf, 1)
-    try:
-        np.broadcast_shapes(eps.shape, K.shape, r_star.shape)
-    except ValueError as error:
-        shapes = f"{eps.shape}, {K.shape} and {r_star.shape}"
-        raise ValueError(f"noise_rate, num_classes, r_star: expected shapes that broadcast, got {shapes}") from error
     _refuse("noise_rate", eps, eps >= (K - 1) / K - MARGIN, "below (K-1)/K, where labels still carry information")
     return eps, K, r_star
 
 
 def _shift(noise_rate: ArrayLike, num_classes: ArrayLike | None) -> float | np.ndarray:
+    """−log(1-η), by how much noise moves a rate on the scale."""
     if num_classes is None and np.any(_numbers("noise_rate", noise_rate, 0, 1)):
         raise ValueError(f"num_classes: expected an integer of at least 2 beside noise_rate {noise_rate!r}, got None")
-    return noise_shift(noise_rate, 2 if num_classes is None else num_classes)
+    eps, K, _ = _check(noise_rate, 2 if num_classes is None else num_classes, 0.0)
+    return -np.log1p(-K * eps / (K - 1))
 
 
 def _numbers(name: str, value: ArrayLike, low: float, high: float) -> np.ndarray:
@@ -190,6 +160,6 @@ def _refuse(name: str, values: np.ndarray, bad: np.ndarray, expected: str) -> No
         raise ValueError(f"{name}: expected {expected}, got {values[bad].flat[0]}")
 
 
-def _out(array: np.ndarray) -> float | bool | str | np.ndarray:
+def _out(array: np.ndarray) -> float | str | np.ndarray:
     """A Python scalar for a 0-d result, else the array."""
     return array.item() if np.ndim(array) == 0 else array

@@ -18,7 +18,7 @@ def test_a_fold_is_held_out_from_its_model_and_nothing_is_lost(monkeypatch):
     runs = [r for r in tables.table_runs("choose", "smoke", [0]) if r.rate in (0.0, -8.0)]
     seen, train_on = [], lab.train_on
     monkeypatch.setattr(lab, "train_on", lambda problem, *a, **k: seen.append(problem) or train_on(problem, *a, **k))
-    measured = lab.choosing(runs)
+    measured = runs[0].recipe.train(runs, "cpu")
     *folds, whole, heldout = seen
     rows = {tuple(row.tolist()) for row in whole.x}
     assert len(folds) == runs[0].recipe.folds and len(whole.x) == len(heldout.x) + len(heldout.x_val)

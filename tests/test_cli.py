@@ -56,7 +56,7 @@ def house(tmp_path, monkeypatch):
         (["run", "../elsewhere/01_good.ipynb"], "notebook: got ../elsewhere/01_good.ipynb, expected 01_good, 02_bad"),
         (["run", "01", "-p", "PROFILE=Quick"], "-p: got PROFILE='Quick', expected one of smoke, quick"),
         (["site", "--build", "nowhere"], "nowhere holds no executed notebooks"),
-        (["run", "01", "-p", "NUMBER=1j"], "-p: got 'NUMBER=1j', expected a number, text or a list"),
+        (["run", "01", "-p", "NUMBER=1j"], "-p: got NUMBER=1j, expected int, such as 3"),
         (["run", "01", "-p", "NUMBER=many"], "-p: got NUMBER='many', expected int, such as 3"),
         (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, medium, ann"),
         (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),

@@ -128,7 +128,7 @@ def test_every_method_of_table_5_trains_to_a_record(tmp_path):
     assert len(made) == len(runs)
     assert made["best_test"].between(0, 1).all()
     assert (made["last"] <= made["best_test"]).all()
-    assert list(made["lr"]) == [r.recipe.lr for r in runs]
+    assert list(made["lr"]) == [r.recipe.keys()["lr"] for r in runs]
     stored = records.stored(runs, tmp_path)
     assert stored["config"].tolist() == made["config"].tolist()
 

@@ -11,7 +11,7 @@ from nls.lab import mechanism, tables
 from nls.lab.mechanism import ClippedSGD, Matched, votes_loss
 from nls.lab.methods import VOTES, Loss, Robust, Votes
 from nls.lab.models import mlp
-from nls.lab.stacks import Stack
+from nls.lab.stacks import Stack, per_model
 from nls.report.mechanism import clustered, crossing, jackknife, minimum, partial_spearman, spearman, toy_threshold
 
 K, N = 3, 40
@@ -92,7 +92,7 @@ def test_each_model_s_gradient_is_clipped_by_itself():
     stack = Stack(2, 4, 3, 2, seed=0)
     for p in stack.parameters:
         p.grad = torch.zeros_like(p)
-    views = stack.per_model([p.grad for p in stack.parameters])
+    views = per_model([p.grad for p in stack.parameters])
     for g in views:
         g[0], g[1] = 1.0, 1e-3
     before = [g.clone() for g in views]
@@ -106,7 +106,7 @@ def test_each_model_s_gradient_is_clipped_by_itself():
 def test_tangent_means_are_where_a_small_step_down_the_unhinged_loss_goes():
     """Against the tangent kernel, summed row by row."""
     torch.manual_seed(0)
-    net, x, y, new = mlp(3, (5, 4), K).double(), torch.randn(8, 3).double(), Y[:8], torch.randn(2, 3).double()
+    net, x, y, new = mlp(3, 5, K).double(), torch.randn(8, 3).double(), Y[:8], torch.randn(2, 3).double()
 
     def jacobian(row):
         outputs = net(row[None])[0]
@@ -124,7 +124,7 @@ def test_tangent_means_are_where_a_small_step_down_the_unhinged_loss_goes():
 def test_class_means_of_a_run_come_from_its_noisy_labels_alone():
     runs = [r for r in tables.table_runs("mechanism_gain", "smoke", [0]) if r.method == "class_means"]
     other = dataclasses.replace(runs[0], noise_rate=0.0)
-    noisy, clean = mechanism.class_means([runs[0], other])
+    noisy, clean = runs[0].recipe.train([runs[0], other], "cpu")
     assert clean["means_inputs"] > 0.9 and noisy["means_inputs"] != clean["means_inputs"]
     assert noisy["means_tangent"] != clean["means_tangent"] and noisy["probe"] != clean["probe"]
     assert noisy["self_influence"] == clean["self_influence"]  # of the clean labels, at the start
@@ -133,7 +133,7 @@ def test_class_means_of_a_run_come_from_its_noisy_labels_alone():
 def test_a_run_says_what_it_memorised():
     """A network of one row of labels that are all wrong but one part: shares by hand from its own predictions."""
     runs = [r for r in tables.table_runs("mechanism_threshold", "smoke", [0]) if r.rate == 0]
-    [measured] = mechanism.fit(runs)
+    [measured] = runs[0].recipe.train(runs, "cpu")
     assert len(measured["test"]) == len(measured["reproduced"]) == 1
     assert measured["test"][-1] == pytest.approx(measured["last"], abs=5e-5)
     assert measured["test_nll"][-1] == pytest.approx(measured["nll"], abs=5e-5)

@@ -8,7 +8,7 @@ from nls.lab.models import mlp, pick_device, resnet34, small_cnn, whitened_cnn
 
 def test_mlp_shapes_and_default_initialisation():
     torch.manual_seed(3)
-    net = mlp(5, (7, 6), 4)
+    net = mlp(5, 7, 4)
     torch.manual_seed(3)
     first = torch.nn.Linear(5, 7)
     assert net(torch.zeros(2, 5)).shape == (2, 4)

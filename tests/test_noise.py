@@ -1,9 +1,7 @@
 """Transition matrices, the labels drawn from them, and the estimates of both."""
 
 import math
-import os
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from scipy.stats import chisquare, kstest, truncnorm
 from nls.noise import (
     CIFAR10_ONEWAY,
     CIFAR10_SWAP,
-    CIFAR100_CIRCLE,
-    CIFAR100_SUPERCLASS,
     asymmetric,
     corrupt,
     estimate_transition,
@@ -61,25 +57,6 @@ def test_cifar10_maps():
     assert T[9, 1] == 0.3 and T[1, 9] == 0 and T[1, 1] == 1
     assert 1 - np.trace(T) / 10 == pytest.approx(0.15)
     np.testing.assert_allclose(T.sum(axis=1), 1)
-
-
-def test_cifar100_circles_stay_in_their_superclass():
-    assert np.bincount(CIFAR100_SUPERCLASS).tolist() == [5] * 20
-    T = asymmetric(100, 0.3, CIFAR100_CIRCLE)
-    assert (np.diag(T) == 0.7).all() and (T.max(axis=0) == 0.7).all() and (T.sum(axis=0) == 1).all()
-    own = np.array(CIFAR100_SUPERCLASS)
-    assert (own[:, None] == own)[T > 0].all()
-    back = np.linalg.matrix_power((T == 0.3).astype(int), 5)
-    assert (back == np.eye(100)).all()
-
-
-@pytest.mark.real_data
-def test_cifar100_superclasses_are_those_of_cifar_n():
-    path = Path(os.environ.get("NLS_DATA", "")) / "CIFAR-100_human.pt"
-    if not path.is_file():
-        pytest.skip("the label files of CIFAR-N are not in NLS_DATA")
-    labels = torch.load(path, weights_only=False)
-    assert (np.array(CIFAR100_SUPERCLASS)[labels["clean_label"]] == labels["clean_coarse_label"]).all()
 
 
 # Labels
@@ -346,17 +323,21 @@ GOOD, Y = symmetric(3, 0.2), [0, 1, 2]
             TypeError,
             r"num_classes: expected an integer of at least 2, got 0\.2 of type float",
         ),
-        (lambda: asymmetric(10, 0.2, []), ValueError, r"pairs: expected at least one pair, got none"),
-        (lambda: asymmetric(10, 0.2, [(3, 3)]), ValueError, r"pairs: expected two different classes.*\(3, 3\)"),
-        (lambda: asymmetric(10, 0.2, [(3, 10)]), ValueError, r"pairs: .*below num_classes=10, got \(3, 10\)"),
+        (lambda: asymmetric(10, 0.2, []), ValueError, r"pairs: expected pairs .*got \[\]"),
+        (lambda: asymmetric(10, 0.2, [(3, 3)]), ValueError, r"pairs: expected two different classes.*\[3, 3\]"),
+        (lambda: asymmetric(10, 0.2, [(3, 10)]), ValueError, r"pairs: .*below num_classes=10, got \[3, 10\]"),
         (lambda: asymmetric(10, 0.2, [(1, 2), (1, 3)]), ValueError, r"pairs: expected each source class once.*1, 3"),
-        (lambda: asymmetric(10, 0.2, [(1, 2, 3)]), ValueError, r"pairs: expected pairs .*got \(1, 2, 3\)"),
-        (lambda: asymmetric(3, 0.2, None), TypeError, r"pairs: expected pairs \(source, destination\), got None"),
-        (lambda: corrupt([True, False], GOOD, 0), TypeError, r"labels: expected integers, got dtype bool; np\.asarray"),
+        (lambda: asymmetric(10, 0.2, [(1, 2, 3)]), ValueError, r"pairs: expected pairs .*got \[\[1, 2, 3\]\]"),
+        (
+            lambda: asymmetric(3, 0.2, None),
+            ValueError,
+            r"pairs: expected pairs \(source, destination\) of classes, got None",
+        ),
+        (lambda: corrupt([True, False], GOOD, 0), TypeError, r"labels: expected integers, got dtype bool; np\.unique"),
         (
             lambda: corrupt(np.array([0, 1], "O"), GOOD, 0),
             TypeError,
-            r"labels: .*got dtype object; np\.asarray\(labels",
+            r"labels: .*got dtype object; np\.unique\(labels",
         ),
         (lambda: corrupt([0.0, 1.0], GOOD, 0), TypeError, r"labels: expected integers, got dtype float64"),
         (lambda: corrupt([0, 3], GOOD, 0), ValueError, r"labels: expected classes 0 to 2, got 3"),
@@ -384,14 +365,6 @@ GOOD, Y = symmetric(3, 0.2), [0, 1, 2]
 def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_instance_dependent_refuses_features_that_overflow():
-    with (
-        pytest.raises(ValueError, match="x: expected values of moderate size"),
-        np.errstate(over="ignore", invalid="ignore"),
-    ):
-        instance_dependent(np.full((30, 2), 1e308), np.arange(30) % 3, 3, 0.3, seed=0)
 
 
 def test_a_rounding_residue_in_t_is_no_negative_probability():

@@ -42,7 +42,7 @@ def alone(run):
     """The usual way: one nn.Module, one optimiser, one loop. Returns the trained module and its last test accuracy."""
     problem = problems.tabular_problem([run])
     torch.manual_seed(int(stream(run.seed, INIT).integers(2**31)))
-    net = models.mlp(problem.x.shape[1], (run.recipe.width, run.recipe.width), problem.num_classes).double()
+    net = models.mlp(problem.x.shape[1], run.recipe.width, problem.num_classes).double()
     optimizer = torch.optim.Adam(net.parameters(), lr=run.recipe.lr)
     for rows in problem.order:
         optimizer.zero_grad()
@@ -58,7 +58,7 @@ def test_a_model_of_the_stack_is_the_model_trained_alone(number):
     rows, stack = problems.fit_stack(runs)
     net, accuracy = alone(runs[number])
     first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
-    mine = [p[number] for p in stack.per_model(stack.parameters)]
+    mine = [p[number] for p in stacks.per_model(stack.parameters)]
     theirs = [
         torch.cat([first.weight.T, first.bias[None]]),
         second.weight.T,

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from nls.losses import gls_loss
 from nls.noise import symmetric
 from nls.theory import (
-    minimiser_exists,
-    noise_shift,
     preference,
     r_limit,
     r_opt,
@@ -58,7 +56,7 @@ def test_published_values():
 
 def test_scalars_give_scalars_and_arrays_broadcast():
     assert type(r_opt(0.2, 10)) is float and type(r_opt(np.float32(0.25), np.int64(4))) is float
-    assert type(preference(0.2, 10, 0.5)) is str and type(minimiser_exists(-1, 0.1, 3)) is bool
+    assert type(preference(0.2, 10, 0.5)) is str
     eps, r_star = np.linspace(0, 0.4, 5)[:, None], np.linspace(-1, 1, 7)
     grid, choice = r_opt(eps, 2, r_star), preference(eps, 2, r_star)
     assert grid.shape == choice.shape == (5, 7)
@@ -73,27 +71,16 @@ def test_clean_labels_keep_their_rate():
 
 
 @FAST
-@given(st.integers(2, 12), st.integers(0, 2**32 - 1), st.floats(-12, 1))
-def test_minimiser_exists_where_no_expected_target_is_negative(K, seed, r):
-    posterior = np.random.default_rng(seed).dirichlet(np.ones(K), size=4)
-    lowest = smoothed(posterior, r).min()
-    if abs(lowest) > 1e-9:
-        assert minimiser_exists(r, posterior.min(), K) == (lowest > 0)
-
-
-@FAST
 @given(CLASSES, SHARE)
 def test_limit_for_certain_labels_is_backward_correction(K, share):
     eps = share * (K - 1) / K
     r = r_opt(eps, K)
     assert r_limit(eps / (K - 1), K) == pytest.approx(r, rel=1e-9, abs=1e-12)
-    assert minimiser_exists(r * 0.999, eps / (K - 1), K)
 
 
 def test_limit_at_the_ends():
     assert r_limit(0, 5) == 0 and r_limit(1 / 3, 3) == -math.inf and r_limit(0.1, 10) == -math.inf
     np.testing.assert_allclose(r_limit([0.1, 0.2], [2, 4]), [-0.25, -4])
-    assert minimiser_exists(-1e6, 0.25, 4) and not minimiser_exists(-1e-6, 0, 4)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +94,6 @@ def test_limit_at_the_ends():
         (lambda: r_opt(0.1, 1), ValueError, r"num_classes: expected an integer of at least 2, got 1"),
         (lambda: r_opt(0.1, 10.0), TypeError, r"num_classes: expected an integer of at least 2, got 10\.0 of float"),
         (lambda: r_opt(0.1, 10, 1.1), ValueError, r"r_star: expected finite and at most 1, got 1\.1"),
-        (lambda: minimiser_exists(1.5, 0.1, 3), ValueError, r"smooth_rate: .*at most 1, got 1\.5"),
         (lambda: r_limit(0.2, 10), ValueError, r"posterior_min: expected at most 1/K.*got 0\.2"),
         (lambda: smoothed([[1.0], [1.0]], 0.1), ValueError, r"target: expected shape \(\.\.\., K\).*\(2, 1\)"),
         (lambda: smoothed(np.eye(3), [0.1, 0.2, 0.3]), ValueError, r"smooth_rate: expected one number, got shape"),
@@ -167,19 +153,20 @@ def test_r_opt_puts_the_noisy_scale_on_the_clean_one(K, share, r_star):
 def test_scale_and_its_inverse_take_arrays_and_refuse_what_has_no_scale():
     rates = np.array([-8.0, -1.0, 0.0, 0.8])
     np.testing.assert_allclose(rate_at_scale(smoothing_scale(rates, 0.3, 4), 0.3, 4), rates, atol=1e-12)
-    np.testing.assert_allclose(smoothing_scale(rates, 0.3, 4) - smoothing_scale(rates), noise_shift(0.3, 4), atol=1e-12)
-    assert smoothing_scale(1.0) == math.inf and noise_shift(0.0, 10) == 0.0
+    shift = smoothing_scale(0.0, 0.3, 4)
+    np.testing.assert_allclose(smoothing_scale(rates, 0.3, 4) - smoothing_scale(rates), shift, atol=1e-12)
+    assert smoothing_scale(1.0) == math.inf and smoothing_scale(0.0, 0.0, 10) == 0.0
     with pytest.raises(ValueError, match=r"smooth_rate: expected finite and at most 1, got 1\.5"):
         smoothing_scale(1.5)
     with pytest.raises(ValueError, match="noise_rate: expected below"):
-        noise_shift(0.5, 2)
+        smoothing_scale(0.0, 0.5, 2)
     assert rate_at_scale(-650.0, 0.5 - 1e-11, 2) > -math.inf
     with pytest.raises(ValueError, match=r"s: expected finite and in \[-650, inf\], got -800"):
         rate_at_scale(-800.0)
     for of in (smoothing_scale, rate_at_scale):  # without K it would be that of another number of classes
         with pytest.raises(ValueError, match=r"num_classes: expected an integer .* beside noise_rate 0\.4"):
             of(-1.0, 0.4)
-    with pytest.raises(ValueError, match=r"noise_rate, num_classes, r_star: .* broadcast, got \(2,\), \(3,\) and \(\)"):
+    with pytest.raises(ValueError, match=r"broadcast together with shapes \(2,\) \(3,\)"):
         r_opt([0.1, 0.2], [2, 3, 4])
 
 

@@ -6,9 +6,7 @@ scaling and label noise belong to the experiment, so that they are written down 
 
 import csv
 import hashlib
-import io
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,13 +20,11 @@ from urllib.error import HTTPError
 import numpy as np
 from scipy.special import expit
 
-from ..checks import check_integer, check_labels, check_seed
+from ..checks import check_labels
 from ..noise import corrupt
 from . import tabular
 
 ASSETS = Path(__file__).parent / "assets"
-DEFAULT_FOLDER = "~/.cache/nls"  # where NLS_DATA and NLS_CACHE name no other folder
-SPLICE_SHA256 = "249063c28cecd1f2d4561b86807f2b05df29c862386f1378449a6e25874d3c55"
 TWONORM_ROWS, TWONORM_DIM, TWONORM_SEED = 7400, 20, 1996
 TWONORM_BAYES_ACCURACY = 0.9772498680518208  # Phi(2): the class means lie 2 standard deviations from the boundary
 
@@ -54,7 +50,7 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from, how to read it; its `files` lie in the package if shipped, else in `data_dir()`."""
+    """Where a data set comes from, and how to read it; its `files` are those that have to be in `data_dir()`."""
 
     title: str
     contents: str
@@ -64,42 +60,30 @@ class Source:
     read: Callable[[], Raw]
     num_classes: int = 2
     files: tuple[str, ...] = ()
-    shipped: bool = True
-
     fetch: Callable[[Path], None] | None = None  # an OSError says what went wrong; what was there before then stays
-    state: Callable[[], str] | None = None  # what `nls data` says of the files that are there
 
     def missing(self) -> list[str]:
         """Names of the files that are not there; empty means that `load` can run. `a|b` means that either will do."""
-        folder = ASSETS if self.shipped else data_dir()
-        return [f for f in self.files if folder is None or not any((folder / name).is_file() for name in f.split("|"))]
+        return [f for f in self.files if not any(os.path.isfile(data_dir() / name) for name in f.split("|"))]
 
 
-def load(name: str, seed: int = 0) -> Dataset:
-    """A data set as clean train and test parts.
+def load(name: str) -> Dataset:
+    """A data set, one of `SOURCES`, as clean train and test parts, the arrays the caller's own.
 
-    Args:
-        name: One of `SOURCES`.
-        seed: Where the publisher has no test part, 15 % of the rows (rounded up) drawn by it are the test part and both
-            parts come in random order; elsewhere it changes nothing. The checksum does not depend on it.
-
-    Returns:
-        Arrays of the caller's own.
+    Where the publisher has no test part it is 15 % of the rows (rounded up), and both parts come in random order.
 
     Raises:
         ValueError: The name is unknown, a file is missing (and how to get it), or damaged (and where).
     """
     if name not in SOURCES:
         raise ValueError(f"name: expected one of {', '.join(SOURCES)}, got {name!r}")
-    seed = check_seed(seed)
     source = SOURCES[name]
     if missing := source.missing():
-        folder = ASSETS if source.shipped else _looked_in()
-        raise ValueError(f"{name}: expected {', '.join(missing)} in {folder}, got no such file. {source.obtain}")
+        raise ValueError(f"{name}: expected {', '.join(missing)} in {data_dir()}, got no such file. {source.obtain}")
     raw = source.read()
     total = len(raw.y)
     if raw.num_test is None:
-        rows = np.random.default_rng(seed).permutation(total)
+        rows = np.random.default_rng(0).permutation(total)
         cut = total - (15 * total + 99) // 100
     else:
         rows, cut = np.arange(total), total - raw.num_test
@@ -108,16 +92,10 @@ def load(name: str, seed: int = 0) -> Dataset:
 
 
 def checksum(*arrays: np.ndarray) -> str:
-    """First 16 hex digits of the SHA-256 of the arrays' dtypes, shapes and values, the same on every platform.
-
-    Raises:
-        TypeError: An array has Python objects other than `str`.
-    """
+    """First 16 hex digits of the SHA-256 of the arrays' dtypes, shapes and values, the same on every platform."""
     digest = hashlib.sha256()
     for array in map(np.asarray, arrays):
         if array.dtype.hasobject:
-            if not all(isinstance(value, str) for value in array.flat):
-                raise TypeError(f"arrays: expected a fixed-size dtype or text, got {array.dtype}")
             text = [value.encode() for value in array.flat]
             digest.update(f"text{array.shape}{[len(t) for t in text]}".encode() + b"".join(text))
             continue
@@ -127,25 +105,15 @@ def checksum(*arrays: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def data_dir() -> Path | None:
-    """The folder of downloaded data: the environment variable NLS_DATA, else ~/.cache/nls; None where there is neither.
+def data_dir() -> Path:
+    """The folder of downloaded data: the environment variable NLS_DATA, else ~/.cache/nls, there or not.
 
     Raises:
         ValueError: NLS_DATA names no folder. It is a slip, and falling back would read other data than meant.
     """
-    named = os.environ.get("NLS_DATA")
-    with suppress(ValueError, OSError):  # no home folder, or another user's: what needs no download works all the same
-        if (folder := _folder("NLS_DATA")).is_dir():
-            return folder
-    if named:
+    folder, named = _folder("NLS_DATA"), os.environ.get("NLS_DATA")
+    if named and not folder.is_dir():
         raise ValueError(f"NLS_DATA: expected an existing folder, got {named!r}")
-    return None
-
-
-def download_dir() -> Path:
-    """`data_dir()`, made if it is ~/.cache/nls and not there yet."""
-    folder = data_dir() or _folder("NLS_DATA")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -163,29 +131,19 @@ def absolute_environment() -> None:
 
 
 def _folder(variable: str) -> Path:
-    named = os.environ.get(variable) or DEFAULT_FOLDER
-    try:
-        return Path(named).expanduser().absolute()
-    except RuntimeError as error:
-        raise ValueError(f"{named}: this user has no known home folder; set {variable} to another folder") from error
-
-
-def _looked_in() -> str:
-    return str(data_dir() or f"{DEFAULT_FOLDER}, or a folder to which NLS_DATA is set")
+    return Path(os.path.expanduser(os.environ.get(variable) or "~/.cache/nls")).absolute()
 
 
 def files() -> list[Path]:
     """The downloaded files that are there: of every source, and the labels by people."""
-    folder = data_dir()
-    names = [n for s in SOURCES.values() if not s.shipped for f in s.files for n in f.split("|")]
+    names = [name for source in SOURCES.values() for file in source.files for name in file.split("|")]
     names += [name for name, _, _ in HUMAN_LABELS.values()]
-    return [] if folder is None else [folder / name for name in dict.fromkeys(names) if (folder / name).is_file()]
+    return [path for path in (data_dir() / name for name in dict.fromkeys(names)) if os.path.isfile(path)]
 
 
 def twonorm_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`n` fresh draws (x (n, 20), y (n,)) from Twonorm's distribution, independent of the frozen rows of `load`."""
-    check_integer("n", n, 1)
-    return _twonorm(n, np.random.default_rng(check_seed(seed)))
+    return _twonorm(n, np.random.default_rng(seed))
 
 
 def twonorm_posterior(x: np.ndarray) -> np.ndarray:
@@ -193,9 +151,6 @@ def twonorm_posterior(x: np.ndarray) -> np.ndarray:
 
     The log odds of two unit normals at +a and -a are 2 a·x. Standardise the data and the rule stays, the values do not.
     """
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 2 or x.shape[1] != TWONORM_DIM:
-        raise ValueError(f"x: expected shape (N, {TWONORM_DIM}), got {x.shape}")
     return expit(4 / TWONORM_DIM**0.5 * x.sum(axis=1))
 
 
@@ -205,17 +160,13 @@ def plane_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     The paper shows decision regions in two dimensions without saying what the data are; this is a declared stand-in
     whose posterior is known.
     """
-    check_integer("n", n, 1)
-    rng = np.random.default_rng(check_seed(seed))
+    rng = np.random.default_rng(seed)
     x = np.round(rng.uniform(-1, 1, (n, 2)), 4)
     return x, (rng.random(n) < plane_posterior(x)).astype(np.int64)
 
 
 def plane_posterior(x: np.ndarray) -> np.ndarray:
     """P(y = 1 | x) = sigmoid(8 (x2 - sin(π x1)/2)), shape (N,), for x (N, 2). The Bayes accuracy is about .914."""
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 2 or x.shape[1] != 2:
-        raise ValueError(f"x: expected shape (N, 2), got {x.shape}")
     return expit(8 * (x[:, 1] - np.sin(np.pi * x[:, 0]) / 2))
 
 
@@ -229,15 +180,7 @@ def _twonorm(n: int, rng) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_splice() -> Raw:
     """3,175 sequences as codes A1 G2 C3 T4, in the file's order (alphabetical); class 1 is a junction, EI or IE."""
-    path = ASSETS / "splice.csv"
-    text = path.read_bytes().replace(b"\r\n", b"\n")  # a checkout on Windows may have changed the line ends
-    got = hashlib.sha256(text).hexdigest()
-    if got != SPLICE_SHA256:
-        raise ValueError(
-            f"{path}: expected SHA-256 {SPLICE_SHA256}, got {got}: the file is damaged. "
-            "Restore it with git (git checkout -- nls/lab/assets/splice.csv) or install the package again"
-        )
-    lines = [line.split(",") for line in text.decode("ascii").splitlines()[1:]]
+    lines = [line.split(",") for line in (ASSETS / "splice.csv").read_text("ascii").splitlines()[1:]]
     x = np.array([["AGCT".index(letter) + 1 for letter in sequence] for sequence, _ in lines])
     return Raw(x, np.array([label != "N" for _, label in lines], dtype=np.int64))
 
@@ -285,22 +228,14 @@ def _read_cifar100() -> Raw:
         return _torchvision_cifar("CIFAR100")
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
-            given = {name: np.asarray(arrays[name]) for name in ("x_train", "y_train", "x_test", "y_test")}
+            x, y = (np.concatenate([arrays[f"{key}_{part}"] for part in ("train", "test")]) for key in "xy")
+            num_test, images = len(arrays["y_test"]), len(arrays["x_test"])
     except Exception as error:  # there are many kinds of damage to an archive, and each has an error of its own
         raise ValueError(f"{path}: expected arrays x_train, y_train, x_test, y_test, got {error}") from error
-    (x, y), (x_test, y_test) = (_cifar100_part(path, part, given) for part in ("train", "test"))
-    return Raw(np.concatenate([x, x_test]), np.concatenate([y, y_test]), len(y_test))
-
-
-def _cifar100_part(path: Path, part: str, given: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = given[f"x_{part}"], given[f"y_{part}"]
-    if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or len(x) == 0:
-        got = f"{x.dtype} of shape {x.shape}"
-        raise ValueError(f"{path}, x_{part}: expected images as uint8 of shape (N, 32, 32, 3), got {got}")
-    if y.dtype.kind not in "iu" or y.shape not in ((len(x),), (len(x), 1)):  # the second as Keras gives them
-        got = f"{y.dtype} of shape {y.shape}"
-        raise ValueError(f"{path}, y_{part}: expected {len(x)} integers, a label for each image, got {got}")
-    return x, check_labels(f"{path}, y_{part}", y.ravel(), 100)
+    if x.dtype != np.uint8 or y.dtype.kind not in "iu" or x.shape != (len(y), 32, 32, 3) or images != num_test:
+        got = f"{x.dtype} of shape {x.shape} and {y.dtype} of shape {y.shape}"
+        raise ValueError(f"{path}: expected images as uint8 (N, 32, 32, 3) and as many integers, got {got}")
+    return Raw(x, check_labels(f"{path}, labels", y.squeeze(), 100), num_test)  # Keras gives them as a column
 
 
 def _fetch_cifar(name: str, folder: Path) -> None:
@@ -336,30 +271,19 @@ AG_NEWS_URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/
 AG_NEWS_MD5 = {"train.csv": "b1a00f826fdfbd249f79597b59e1dc12", "test.csv": "d52ea96a97a2d943681189a97654912d"}
 
 
-def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a csv file without a header, with the number of the line on which each ends, counted from 1.
-
-    What spreadsheets add is no fault: a byte-order mark at the beginning, blank lines at the end.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:  # its object and start do not count the mark
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path}, row {line}: expected UTF-8, got the byte {error.object[error.start]:#04x}"
-        ) from error
-    text = re.sub(r"[\r\n]\s*\Z", "", text)
-    if not text.strip():
-        raise ValueError(f"{path}: expected rows of {columns} columns, got an empty file")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            if len(row) != columns:
-                raise ValueError(f"{path}, row {reader.line_num}: expected {columns} columns, got {len(row)}")
-            yield reader.line_num, row
-    except csv.Error as error:
-        line = reader.line_num
-        raise ValueError(f"{path}, row {line}: expected quoted csv, got {error}; is the file cut off?") from error
+def _rows(path: Path, columns: int) -> list[tuple[int, list[str]]]:
+    """The rows of a csv file without a header, blank lines apart, each with the number of the line on which it ends."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            rows = [(reader.line_num, row) for row in reader if row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            where = f"{path}, about row {reader.line_num}"
+            raise ValueError(f"{where}: expected quoted csv in UTF-8, got {error}; is the file cut off?") from error
+    for number, row in rows or [(1, [])]:
+        if len(row) != columns:
+            raise ValueError(f"{path}, row {number}: expected {columns} columns, got {len(row)}")
+    return rows
 
 
 def _label(path: Path, line: int, text: str, first: int, last: int) -> int:
@@ -382,12 +306,10 @@ def _read_ag_news() -> Raw:
 def _noisy_ag_news() -> tuple[list[str], list[int], list[int]]:
     """Texts, true labels and human labels."""
     path = data_dir() / "noisy_ag_news" / "train.csv"
-    rows = _rows(path, 3)
-    if (head := next(rows)[1]) != ["noisy_label", "clean_label", "text"]:
-        raise ValueError(f"{path}, row 1: expected the heads noisy_label, clean_label, text, got {', '.join(head)}")
+    (_, head), *rows = _rows(path, 3)
+    if head != ["noisy_label", "clean_label", "text"] or not rows:
+        raise ValueError(f"{path}: expected the heads noisy_label, clean_label, text and rows, got {', '.join(head)}")
     kept = [(x, _label(path, n, clean, 0, 3), _label(path, n, noisy, 0, 3)) for n, (noisy, clean, x) in rows]
-    if not kept:
-        raise ValueError(f"{path}: expected rows after the heads, got none")
     return tuple(list(column) for column in zip(*kept, strict=True))
 
 
@@ -406,17 +328,6 @@ def _fetch_ag_news(folder: Path) -> None:
                 download_url(AG_NEWS_URL + name, aside / AG_NEWS, name, md5)
 
 
-def _ag_news_state() -> str:
-    """Whether the files are the publisher's; a part of the training set is welcome, and said to be one."""
-    said = []
-    for name, md5 in AG_NEWS_MD5.items():
-        path = data_dir() / AG_NEWS / name
-        same = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
-        rows = sum(1 for _ in _rows(path, 3))
-        said.append(f"{name} has {rows:,} rows and is {'' if same else 'not '}the publisher's file")
-    return "; ".join(said)
-
-
 CIFAR100_CLASSES = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
 camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
 elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
@@ -428,27 +339,22 @@ wardrobe whale willow_tree wolf woman worm""".split()
 CLOTHING1M = "clothing1m"
 
 
-def _clothing1m_part(keys: str, labels: str) -> tuple[list[str], list[int]]:
+def _clothing1m_part(keys: str, labels: str) -> tuple[list[str], np.ndarray]:
     """The images that a key list names, relative to the folder, with their labels from a label file."""
     notes = data_dir() / CLOTHING1M / "annotations"
-    label_of: dict[str, int] = {}
-    for number, line in enumerate((notes / labels).read_text(encoding="utf-8").splitlines(), 1):
-        name, _, label = line.rpartition(" ")
-        label_of[name] = _label(notes / labels, number, label, 0, 13)
-    names = (notes / keys).read_text(encoding="utf-8").splitlines()
-    for number, name in enumerate(names, 1):
-        if name not in label_of:
-            raise ValueError(f"{notes / keys}, row {number}: expected an image with a label in {labels}, got {name!r}")
-    if not names:
-        raise ValueError(f"{notes / keys}: expected names of images, got an empty file")
-    return names, [label_of[name] for name in names]
+    names, lines = ((notes / file).read_text(encoding="utf-8").splitlines() for file in (keys, labels))
+    try:
+        label_of = dict(line.rsplit(" ", 1) for line in lines)
+        return names, check_labels(labels, [int(label_of[name]) for name in names], 14)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{notes}: expected in {labels} a label for each name in {keys}, got {error}") from error
 
 
 def _read_clothing1m() -> Raw:
     """Paths of the images. The training labels are the shops', which are noisy; the test labels are clean."""
     x, y = _clothing1m_part("noisy_train_key_list.txt", "noisy_label_kv.txt")
     x_test, y_test = _clothing1m_part("clean_test_key_list.txt", "clean_label_kv.txt")
-    return Raw(np.array(x + x_test, dtype=object), np.array(y + y_test), len(y_test))
+    return Raw(np.array(x + x_test, dtype=object), np.concatenate([y, y_test]), len(y_test))
 
 
 # Data set: file, key of the clean labels, and the keys of the human ones by the names used here.
@@ -463,17 +369,11 @@ HUMAN_LABELS = {
 
 
 def human_labels(dataset: str, noise: str) -> np.ndarray:
-    """Human labels of the training rows.
+    """Human labels of the training rows, int64 (N,), in the order of `load(dataset)`: `human` of noisy_ag_news and of
+    headlines, whose labels are made like human ones, or one of HUMAN_LABELS.
 
     The official files of CIFAR-N (Wei et al. 2022) may be used for non-commercial purposes only (CC BY-NC 4.0). They
     are opened without running anything that they contain.
-
-    Args:
-        dataset: noisy_ag_news, cifar10, cifar100, or headlines, whose labels are made like human ones.
-        noise: human for texts; aggre, rand1, rand2, rand3 or worse for cifar10; fine for cifar100.
-
-    Returns:
-        int64 (N,), in the order of `load(dataset)`.
 
     Raises:
         ValueError: The pair is unknown, or a file is missing, damaged, of another length or order than the images.
@@ -488,9 +388,9 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
         known = [f"{d} {n}" for d, (_, _, names) in HUMAN_LABELS.items() for n in names] + ["noisy_ag_news human"]
         raise ValueError(f"noise: expected one of {', '.join(known)}, got {dataset} {noise}")
     name, clean_key, keys = HUMAN_LABELS[dataset]
-    folder = data_dir()
-    if folder is None or not (folder / name).is_file():
-        raise ValueError(f"{name}: expected in the data folder {_looked_in()}, got no such file. {_CIFARN_OBTAIN}")
+    path = data_dir() / name
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a label file of CIFAR-N, got no such file. {_CIFARN_OBTAIN}")
     import torch
 
     # What NumPy arrays are made of, and nothing else, under the old and the new name of NumPy's core.
@@ -499,10 +399,10 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     allowed += [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     try:
         with torch.serialization.safe_globals(allowed):
-            labels = torch.load(folder / name, weights_only=True)
+            labels = torch.load(path, weights_only=True)
         clean, noisy = (np.asarray(labels[key]).astype(np.int64) for key in (clean_key, keys[noise]))
     except Exception as error:
-        raise ValueError(f"{folder / name}: not a readable CIFAR-N file ({type(error).__name__})") from error
+        raise ValueError(f"{path}: not a readable CIFAR-N file ({type(error).__name__})") from error
     images = load(dataset)
     if clean.shape != images.y_train.shape or noisy.shape != clean.shape:
         raise ValueError(f"{name}: expected {len(images.y_train)} labels, got {clean.shape} and {noisy.shape}")
@@ -533,7 +433,6 @@ SOURCES: dict[str, Source] = {
         citation="Molecular Biology (Splice-junction Gene Sequences), 1991, UCI Machine Learning Repository, "
         "https://doi.org/10.24432/C5M888",
         read=_read_splice,
-        files=("splice.csv",),
     ),
     "twonorm": Source(
         title="Twonorm",
@@ -572,7 +471,6 @@ SOURCES: dict[str, Source] = {
         read=partial(_torchvision_cifar, "CIFAR10"),
         num_classes=10,
         files=tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
-        shipped=False,
         fetch=partial(_fetch_cifar, "CIFAR10"),
     ),
     "cifar100": Source(
@@ -585,7 +483,6 @@ SOURCES: dict[str, Source] = {
         read=_read_cifar100,
         num_classes=100,
         files=("cifar100.npz|cifar-100-python/train",),
-        shipped=False,
         fetch=partial(_fetch_cifar, "CIFAR100"),
     ),
     "headlines": Source(
@@ -609,7 +506,6 @@ SOURCES: dict[str, Source] = {
             f"{CLOTHING1M}/annotations/{name}.txt"
             for name in ("noisy_train_key_list", "clean_test_key_list", "noisy_label_kv", "clean_label_kv")
         ),
-        shipped=False,
     ),
     "ag_news": Source(
         title="AG News",
@@ -621,9 +517,7 @@ SOURCES: dict[str, Source] = {
         read=_read_ag_news,
         num_classes=4,
         files=tuple(f"{AG_NEWS}/{name}" for name in AG_NEWS_MD5),
-        shipped=False,
         fetch=_fetch_ag_news,
-        state=_ag_news_state,
     ),
     "noisy_ag_news": Source(
         title="NoisyAG-News",
@@ -635,7 +529,6 @@ SOURCES: dict[str, Source] = {
         read=_read_noisy_ag_news,
         num_classes=4,
         files=("noisy_ag_news/train.csv", f"{AG_NEWS}/test.csv"),
-        shipped=False,
     ),
 }
 
@@ -673,5 +566,4 @@ for _name, _classes in (tabular.KEEL | tabular.KEEL_UNUSED).items():
         read=_tabular(lambda name=_name: tabular.keel(data_dir(), name)),
         num_classes=_classes,
         files=(tabular.KEEL_WHEEL,),
-        shipped=False,
     )

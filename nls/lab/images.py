@@ -48,13 +48,9 @@ class ImageRecipe(Recipe):
     heldout_fraction: float = 0.1  # of the training images; noisy labels, never trained on
     version: int = 1  # raised when the code changes what this recipe trains, if only in the last bits
 
-    @property
-    def lr(self) -> float:
-        """The first learning rate of the stage in which the run's own loss is trained; 0 if it is not trained."""
-        return max((self.stage or self.warmup).lrs[:1], default=0.0)
-
     def keys(self) -> dict:
-        return {"lr": self.lr}
+        """The first learning rate of the stage in which the run's own loss is trained; 0 if it is not trained."""
+        return {"lr": max((self.stage or self.warmup).lrs[:1], default=0.0)}
 
     def warm_up(self, run: Run) -> Run | None:
         return None if run.start == "scratch" else warm_up_of(run)
@@ -189,15 +185,9 @@ def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
     warm = fit(warm_up_of(run), device)[0]
     net.load_state_dict(load_checkpoint(folder / f"{run.start}.pt")["net"])
     # Two starts may be one epoch, and then their runs are one: the checkpoint is named after the epoch.
-    once = dataclasses.replace(run, start=str(epoch_of(run.start, warm)))
+    once = dataclasses.replace(run, start=str(warm.best(run.start)))
     history = _train(run, net, p, folder / f"{once.config}.pt", None)
     return dataclasses.replace(history, seconds=history.seconds + warm.seconds), net
-
-
-def epoch_of(start: str, warm: History) -> int:
-    """The epoch, counted from 0, at which a warm-up's weights were kept; ties to the earlier."""
-    scores = {"best_test": [c.double().mean().item() for c in warm.correct], "noisy_val": warm.heldout}
-    return int(np.argmax(scores[start])) if start in scores else len(warm.correct) - 1
 
 
 def _train(run: Run, net: nn.Module, p: Problem, checkpoint: Path, keep: dict[str, Path] | None) -> History:
@@ -213,6 +203,6 @@ def loss_of(run: Run, net: nn.Module, p: Problem) -> Loss:
     if correction(run) == "true":
         T = labels.true_transition(run, p.images.y_true.cpu().numpy(), p.images.y.cpu().numpy(), p.num_classes)
     elif correction(run) == "estimated":
-        logits = evaluate(net, p.images, p.images.x, torch.bfloat16)
+        logits = evaluate(net, p.images, p.images.x)
         T = estimate_transition(logits.double().softmax(1), filter_outliers=p.num_classes <= 10)
     return Loss.of(run, T)

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import noise
 from . import data
-from .runs import Run, noise_seed
+from .runs import NOISE, Run, stream
 
 HUMAN_NOISE = ("human", *(name for _, _, names in data.HUMAN_LABELS.values() for name in names))
 MAPS = {"asymmetric": noise.CIFAR10_SWAP, "asymmetric_oneway": noise.CIFAR10_ONEWAY}
@@ -24,7 +24,8 @@ def noisy_labels(run: Run, y: np.ndarray, num_classes: int) -> np.ndarray:
     else:
         known = ", ".join(("symmetric", *MAPS, "web", *HUMAN_NOISE))
         raise ValueError(f"noise: got {run.noise!r}, expected one of {known}")
-    return noise.corrupt(y, T, noise_seed(run), mode=run.recipe.flips)
+    seed = int(stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31))  # one draw a noise rate
+    return noise.corrupt(y, T, seed, mode=run.recipe.flips)
 
 
 def true_transition(run: Run, y_true: np.ndarray, y: np.ndarray, num_classes: int) -> np.ndarray:

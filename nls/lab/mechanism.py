@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -17,7 +17,7 @@ from .metrics import accuracies, calibration
 from .models import initialising, mlp
 from .problems import MLPRecipe, TextRecipe, fit_stack, train_on
 from .runs import INIT, SPLIT, Recipe, Run, stream
-from .stacks import ADAM, Problem, Stack, stack_loss
+from .stacks import ADAM, Problem, Stack, per_model, stack_loss
 
 CLIP = 1.0  # length of a model's gradient at most: without, a loss without minimiser runs away under SGD
 
@@ -31,9 +31,7 @@ class ClippedSGD(torch.optim.SGD):
     @torch.no_grad()
     def step(self) -> None:
         """One step; there is no closure."""
-        w1, *middle, b3 = (p.grad for p in self.param_groups[0]["params"])
-        m, h, k = (*middle[0].shape[:2], middle[-1].shape[1])
-        views = [w1.view(-1, m, h).transpose(0, 1), *middle, b3[: m * k].view(m, k)]
+        views = per_model([p.grad for p in self.param_groups[0]["params"]])
         length = sum(g.flatten(1).square().sum(1) for g in views).sqrt()
         scale = CLIP / length.clamp_min(CLIP)
         for g in views:
@@ -96,7 +94,11 @@ class MemoryRecipe(MLPRecipe):
     matched: bool = False  # losses divided by 1 − r
 
     def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
-        return fit(runs, device)
+        problem, losses = self.problem(runs), [loss_of(run) for run in runs]
+        draw = int(stream(runs[0].seed, SPLIT, 1).integers(2**31))
+        loss = partial(votes_loss, y_true=problem.y_true.to(device), seed=draw)
+        optimizer = ClippedSGD if self.sgd else ADAM
+        return train_on(problem, losses, runs[0], device, optimizer=optimizer, loss=loss, memory=True)[0]
 
 
 @dataclass(frozen=True)
@@ -105,25 +107,7 @@ class MemoryTextRecipe(TextRecipe):
 
     matched: ClassVar[bool] = False
     sgd: ClassVar[bool] = False
-
-    def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
-        return fit(runs, device)
-
-
-def fit(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:
-    """Train the runs of one group; what is measured of each, curves of its evaluations included."""
-    first = runs[0]
-    problem, recipe = first.recipe.problem(runs), first.recipe
-    draw = int(stream(first.seed, SPLIT, 1).integers(2**31))
-    return train_on(
-        problem,
-        [loss_of(run) for run in runs],
-        first,
-        device,
-        optimizer=ClippedSGD if recipe.sgd else ADAM,
-        loss=partial(votes_loss, y_true=problem.y_true.to(device), seed=draw),
-        memory=True,
-    )[0]
+    train = MemoryRecipe.train
 
 
 # ---------------------------------------------------------------- class means
@@ -135,35 +119,28 @@ class ClassMeansRecipe(Recipe):
     looks into: by `like`, on the same rows."""
 
     flips: ClassVar = MLPRecipe.flips
+    trained_together = MLPRecipe.trained_together
 
     like: MLPRecipe
 
-    def trained_together(self, run: Run) -> Hashable:
-        return run.dataset, run.seed, run.recipe
-
     def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
-        return class_means(runs, device)
+        """The four accuracies, all alike, of the class means of the inputs; then accuracies of other classifiers that
+        look at the noisy training labels only, and how much a row moves its own logits.
 
-
-def class_means(runs: Sequence[Run], device: torch.device | str = "cpu") -> list[dict]:
-    """What is measured of each run: the four accuracies, all alike, of the class means of the inputs; then accuracies
-    of other classifiers that look at the noisy training labels only, and how much a row moves its own logits.
-
-    means_tangent: class means of the tangent features of the network at its initial weights; means_hidden: of the last
-    hidden layer of the network trained by cross entropy; probe: logistic regression on the inputs; and each of them
-    again on the held-out noisy labels, as heldout_*. self_influence: see there, at the start; self_influence_trained:
-    the same of the network trained by cross entropy.
-    """
-    started = time.perf_counter()
-    like = [dataclasses.replace(run, method="gls", rate=0.0, recipe=run.recipe.like) for run in runs]
-    problem = like[0].recipe.problem(like)
-    stack = fit_stack(like, device)[1]
-    nets = [network_of(stack, m, problem) for m in range(len(runs))]
-    with initialising(int(stream(like[0].seed, INIT).integers(2**31))):  # as every model of the seed starts
-        start = mlp(problem.x.shape[1], (like[0].recipe.width,) * 2, problem.num_classes)
-    rows = [_class_means(problem, m, start, nets[m]) for m in range(len(runs))]
-    seconds = (time.perf_counter() - started) / len(runs)
-    return [row | {"diverged": False, "seconds": seconds} for row in rows]
+        means_tangent: class means of the tangent features of the network at its initial weights; means_hidden: of the
+        last hidden layer of the network trained by cross entropy; probe: logistic regression on the inputs; and each of
+        them again on the held-out noisy labels, as heldout_*. self_influence: see there, at the start;
+        self_influence_trained: the same of the network trained by cross entropy.
+        """
+        started = time.perf_counter()
+        like = [dataclasses.replace(run, method="gls", rate=0.0, recipe=self.like) for run in runs]
+        problem = self.like.problem(like)
+        stack = fit_stack(like, device)[1]
+        with initialising(int(stream(runs[0].seed, INIT).integers(2**31))):  # as every model of the seed starts
+            start = mlp(problem.x.shape[1], self.like.width, problem.num_classes)
+        rows = [_class_means(problem, m, start, network_of(stack, m, problem)) for m in range(len(runs))]
+        seconds = (time.perf_counter() - started) / len(runs)
+        return [row | {"diverged": False, "seconds": seconds} for row in rows]
 
 
 def _class_means(p: Problem, m: int, start: torch.nn.Sequential, trained: torch.nn.Sequential) -> dict:
@@ -247,8 +224,8 @@ def logistic_regression(x: Tensor, y: Tensor, x_new: Tensor) -> Tensor:
 def network_of(stack: Stack, model: int, problem: Problem) -> torch.nn.Sequential:
     """One model of a stack as a module."""
     width, num_classes = stack.shape[1:]
-    net = mlp(problem.x.shape[1], (width, width), num_classes)
-    w1, w2, b2, w3, b3 = (p[model].detach().cpu() for p in stack.per_model(stack.parameters))
+    net = mlp(problem.x.shape[1], width, num_classes)
+    w1, w2, b2, w3, b3 = (p[model].detach().cpu() for p in per_model(stack.parameters))
     state = (w1[:-1].T, w1[-1], w2.T, b2[0], w3, b3)
     net.load_state_dict(dict(zip(net.state_dict(), state, strict=True)))
     return net

@@ -23,13 +23,10 @@ def initialising(seed: int) -> Iterator[None]:
         yield
 
 
-def mlp(num_features: int, hidden: tuple[int, ...], num_classes: int) -> nn.Sequential:
-    """Fully connected ReLU network with PyTorch's default initialisation: (N, num_features) -> (N, num_classes)."""
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(num_features, width), nn.ReLU()]
-        num_features = width
-    return nn.Sequential(*layers, nn.Linear(num_features, num_classes))
+def mlp(num_features: int, width: int, num_classes: int) -> nn.Sequential:
+    """ReLU network of two hidden layers, PyTorch's default initialisation: (N, num_features) -> (N, num_classes)."""
+    hidden = nn.Linear(num_features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+    return nn.Sequential(*hidden, nn.Linear(width, num_classes))
 
 
 def resnet34(num_classes: int) -> nn.Module:

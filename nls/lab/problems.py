@@ -128,13 +128,17 @@ def batch_order(num_rows: int, recipe: MLPRecipe, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(epochs)[: recipe.steps])
 
 
+def with_held_out(run: Run, num_val: int, x, x_test, y, y_true, y_test, num_classes: int, fresh=None) -> Problem:
+    """Rows, the models' labels y (M, N) and the clean ones as a problem of which the first `num_val` are held out."""
+    x, x_test = (torch.from_numpy(z.astype(np.float32)) for z in (x, x_test))
+    y, y_true, y_test = map(torch.from_numpy, (y, y_true, y_test))
+    order = batch_order(len(x) - num_val, run.recipe, run.seed)
+    train, held = slice(num_val, None), slice(num_val)
+    parts = x[train], y[:, train], y_true[train], x[held], y[:, held], x_test, y_test
+    return Problem(*parts, order, num_classes, fresh)
+
+
 # ---------------------------------------------------------------- tables of numbers
-
-
-def pooled(dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    """All raw rows of a data set without an official split, and their labels."""
-    d = data.load(dataset)
-    return np.concatenate([d.x_train, d.x_test]), np.concatenate([d.y_train, d.y_test])
 
 
 def balanced_split(labels: np.ndarray, seed: int, test_fraction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +168,8 @@ def rows_of(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         seeds = [int(stream(run.seed, SPLIT, part).integers(2**31)) for part in (0, 1)]
         parts = [data.plane_sample(n, seed) for n, seed in zip(run.recipe.draws, seeds, strict=True)]
         return *parts[0], *parts[1]
-    x, y = pooled(run.dataset)
+    d = data.load(run.dataset)  # without an official split
+    x, y = np.concatenate([d.x_train, d.x_test]), np.concatenate([d.y_train, d.y_test])
     train, test = balanced_split(y, run.seed, run.recipe.test_fraction)
     return x[train], y[train], x[test], y[test]
 
@@ -181,20 +186,9 @@ def tabular_problem(runs: Sequence[Run]) -> Problem:
     fresh = None
     if recipe.fresh_draws:
         x, y = data.twonorm_sample(recipe.fresh_draws, seed=int(stream(run.seed, FRESH).integers(2**31)))
-        fresh = _rows((x - mean) / scale), torch.from_numpy(y)
-    x_train, x_test = (_rows((inputs(run.dataset, x) - mean) / scale) for x in (x_train, x_test))
-    return Problem(
-        x=x_train[num_val:],
-        y=torch.from_numpy(noisy[:, num_val:]),
-        y_true=torch.from_numpy(y_train[num_val:]),
-        x_val=x_train[:num_val],
-        y_val=torch.from_numpy(noisy[:, :num_val]),
-        x_test=x_test,
-        y_test=torch.from_numpy(y_test),
-        order=batch_order(len(y_train) - num_val, recipe, run.seed),
-        num_classes=num_classes,
-        fresh=fresh,
-    )
+        fresh = torch.from_numpy(((x - mean) / scale).astype(np.float32)), torch.from_numpy(y)
+    x_train, x_test = ((inputs(run.dataset, x) - mean) / scale for x in (x_train, x_test))
+    return with_held_out(run, num_val, x_train, x_test, noisy, y_train, y_test, num_classes, fresh)
 
 
 def scaler(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -206,10 +200,6 @@ def _scaling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, scale = x.mean(0), x.std(0)
     scale[scale == 0] = 1
     return mean, scale
-
-
-def _rows(x: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(x.astype(np.float32))
 
 
 # ---------------------------------------------------------------- documents
@@ -262,8 +252,6 @@ def text_features(dataset: str, encoder: str) -> tuple[np.ndarray, np.ndarray]:
 
     Of four decimals, so that the order of a sum changes no feature.
     """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder: got {encoder!r}, expected one of {', '.join(ENCODERS)}")
     d = documents(dataset)
     path = data.cache_dir() / "features" / f"{dataset}-{encoder}-{d.checksum}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -287,17 +275,7 @@ def text_problem(runs: Sequence[Run]) -> Problem:
     x, x_test = text_features(run.dataset, recipe.encoder)
     mean, scale = x.mean(0), x.var(0).mean() ** 0.5  # one scale for all: small directions stay small
     rows = stream(run.seed, SPLIT).permutation(len(x))[: recipe.rows]
-    noisy = torch.from_numpy(stacked_labels(runs, d.y_train, d.num_classes)[:, rows])
-    x, x_test = (torch.from_numpy((z - mean) / scale) for z in (x[rows], x_test))
+    noisy = stacked_labels(runs, d.y_train, d.num_classes)[:, rows]
+    x, x_test = ((z - mean) / scale for z in (x[rows], x_test))
     num_val = round(recipe.heldout_fraction * len(rows))
-    return Problem(
-        x=x[num_val:],
-        y=noisy[:, num_val:],
-        y_true=torch.from_numpy(d.y_train[rows[num_val:]]),
-        x_val=x[:num_val],
-        y_val=noisy[:, :num_val],
-        x_test=x_test,
-        y_test=torch.from_numpy(d.y_test),
-        order=batch_order(len(rows) - num_val, recipe, run.seed),
-        num_classes=d.num_classes,
-    )
+    return with_held_out(run, num_val, x, x_test, noisy, d.y_train[rows], d.y_test, d.num_classes)

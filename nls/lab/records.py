@@ -36,21 +36,15 @@ def stored(runs: Sequence[Run], results: Path | str) -> pd.DataFrame:
 
 
 def read(path: Path | str) -> list[dict]:
-    """The records of a file; none if it is not there. The beginning of a line that a killed writer left is left out.
+    """The records of a file; none if it is not there. What a killed writer left, a line without its end, is left out.
 
-    Warns of that, and raises ValueError naming the line if any other line is no record. Empty lines are skipped.
+    Warns of that, and raises ValueError naming the line if another one is no record. Empty lines are skipped.
     """
     path = Path(path)
-    if not path.exists():
-        return []
-    *lines, last = path.read_bytes().split(b"\n")
-    found = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if last.strip():
-        try:
-            found.append(_record(path, len(lines) + 1, last))
-        except ValueError:
-            warnings.warn(f"{path}: the last line is torn and is left out; the run is done again", stacklevel=2)
-    return found
+    *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    if torn:
+        warnings.warn(f"{path}: the last line is torn and is left out; the run is done again", stacklevel=2)
+    return [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _record(path: Path, number: int, line: bytes) -> dict:
@@ -86,7 +80,7 @@ class Log:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{self.path}.lock"), open(self.path, "a+b", buffering=0) as file:
             if _size_and_time(file) != self._seen:
-                self._mend(file)
+                file.truncate(self.path.read_bytes().rfind(b"\n") + 1)  # off with what a killed writer began
                 self.records = index(read(self.path))
             lines = [json.dumps(r).encode() for r in records if (r["config"], r["data"]) not in self.records]
             end = file.seek(0, os.SEEK_END)
@@ -100,22 +94,9 @@ class Log:
             self.records |= index(map(json.loads, lines))
             self._seen = _size_and_time(file)
 
-    def _mend(self, file: IO[bytes]) -> None:
-        """The last line may lack its end: a whole record gets one, the beginning of one is cut off."""
-        *whole, last = self.path.read_bytes().split(b"\n")
-        if last:
-            try:
-                _record(self.path, len(whole) + 1, last)
-            except ValueError:
-                file.truncate(file.seek(0, os.SEEK_END) - len(last))
-            else:
-                _write(file, b"\n")
-
     def check_writable(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(f"{self.path}.lock"), open(self.path, "ab"):
-                pass
+            self.append([])
         except OSError as error:
             raise OSError(f"{self.path}: cannot be written ({error.strerror}); nothing was trained") from error
 

@@ -102,8 +102,3 @@ def grouped(runs: Sequence[Run]) -> list[Run]:
 def stream(seed: int, purpose: int, extra: int = 0) -> np.random.Generator:
     """An independent generator for each purpose of a seed."""
     return np.random.default_rng((seed, purpose, extra))
-
-
-def noise_seed(run: Run) -> int:
-    """One draw per noise rate, the same for every smooth rate and method of the seed."""
-    return int(stream(run.seed, NOISE, round(run.noise_rate * 1e6)).integers(2**31))

@@ -57,7 +57,7 @@ class Stack:
 
     def __init__(self, num_models: int, num_features: int, width: int, num_classes: int, seed: int, device="cpu"):
         with initialising(seed):
-            net = mlp(num_features, (width, width), num_classes)
+            net = mlp(num_features, width, num_classes)
         first, second, third = (m for m in net if isinstance(m, torch.nn.Linear))
         stacked = [
             torch.cat([first.weight.T, first.bias[None]]).repeat(1, num_models),
@@ -77,7 +77,7 @@ class Stack:
         m, h, k = self.shape
         w1, w2, b2, w3, b3 = parameters or self.parameters
         if models is not None:
-            w1, w2, b2, w3, b3 = (p[models] for p in self.per_model((w1, w2, b2, w3, b3)))
+            w1, w2, b2, w3, b3 = (p[models] for p in per_model((w1, w2, b2, w3, b3)))
             w1, b3, m = w1.transpose(0, 1).flatten(1), b3.flatten(), len(models)
         hidden = torch.mm(x, w1).relu_().view(len(x), m, h).transpose(0, 1)
         hidden = torch.baddbmm(b2, hidden, w2).relu_()
@@ -91,11 +91,12 @@ class Stack:
         logits = [self(rows, parameters).transpose(1, 2) for rows in with_ones(x).split(EVALUATION_ROWS)]
         return torch.cat(logits, dim=1)
 
-    def per_model(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Views of the parameters with the model as their first dimension."""
-        m, h, k = self.shape
-        w1, *middle, b3 = parameters
-        return [w1.view(-1, m, h).transpose(0, 1), *middle, b3[: m * k].view(m, k)]
+
+def per_model(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Views of a stack's parameters, or of their gradients, with the model as their first dimension."""
+    w1, w2, b2, w3, b3 = parameters
+    m, k, h = w3.shape
+    return [w1.view(-1, m, h).transpose(0, 1), w2, b2, w3, b3[: m * k].view(m, k)]
 
 
 def with_ones(x: Tensor) -> Tensor:
@@ -133,7 +134,8 @@ def train_stack(
     optimizer = optimizer(stack.parameters, lr=lr)
     loss_of = (loss or stack_loss)(model_losses, y, p.num_classes)
     peers = _with_peers(model_losses)
-    peer_rows, peer_labels = _peer_order(order)
+    # Rows for peer inputs and, independently, for peer labels: the batches of other steps.
+    peer_rows, peer_labels = order.roll(1, 0), order.roll(len(order) // 2 + 1, 0)
 
     alive = torch.ones(len(model_losses), dtype=torch.bool, device=device)
     correct, heldout, remembered = [], [], []
@@ -229,11 +231,6 @@ def _with_peers(model_losses: Sequence[Loss]) -> list[int]:
     return [m for m, loss in enumerate(model_losses) if loss.peers]
 
 
-def _peer_order(order: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows for peer inputs and, independently, for peer labels: the batches of other steps."""
-    return order.roll(1, 0), order.roll(len(order) // 2 + 1, 0)
-
-
 class _Snapshots:
     """The weights of every model at its best evaluation, under each of several scores."""
 
@@ -250,7 +247,7 @@ class _Snapshots:
             better = score > self.best[name]
             self.best[name] = torch.where(better, score, self.best[name])
             if better.any():
-                kept, now = self.stack.per_model(self.kept[name]), self.stack.per_model(self.stack.parameters)
+                kept, now = per_model(self.kept[name]), per_model(self.stack.parameters)
                 for old, new in zip(kept, now, strict=True):
                     old[better] = new[better]
 

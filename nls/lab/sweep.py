@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -44,12 +43,10 @@ def sweep(
         progress: whether a bar is shown.
 
     Raises:
-        ValueError, OSError: an empty grid, a device that is not there, a damaged file or one that cannot be written,
+        ValueError, OSError: a device that is not there, a damaged file or one that cannot be written,
             before anything is trained; a worker that has other data or another version, or that was lost.
     """
     runs = list(runs)
-    if not runs:
-        raise ValueError("runs: got an empty grid, expected at least one run")
     device = device if executor else str(pick_device(device))
     logs = {t: Log(Path(results) / f"{t}.jsonl") for t in dict.fromkeys(run.table for run in runs)}
     key = {run: (run.config, checksum(run.dataset)) for run in runs}
@@ -57,10 +54,7 @@ def sweep(
     if missing:
         for table in {run.table for run in missing}:
             logs[table].check_writable()
-        largest: dict[Run, tuple[Run, ...]] = {}  # of equal runs, one may have been built without its group
-        for run in runs:
-            largest[run] = max(largest.get(run, ()), run.group, key=len)
-        groups = list(dict.fromkeys(largest[run] for run in runs if run in missing))
+        groups = list(dict.fromkeys(run.group for run in runs if run in missing))
         bar = tqdm(total=len(missing), desc=groups[0][0].table, unit="run", disable=not progress, leave=False)
         places = None if executor else places_of(device)[: len(groups)]
         with nullcontext(executor) if executor else processes(places) as pool, bar:
@@ -95,16 +89,9 @@ def _trained(
         for future in running if places is None else ():  # a pool of ours ends with its processes
             future.cancel()
         if isinstance(error, (BrokenExecutor, CancelledError)) or type(error).__name__ == "KilledWorker":
-            raise OSError(f"{group[0].table}: a worker was lost, {_reason(error)}; what is recorded is kept") from error
+            what = f"{group[0].table}: a worker was lost, out of memory perhaps ({error}); what is recorded is kept"
+            raise OSError(what) from error
         raise
-
-
-def _reason(error: BaseException) -> str:
-    """Why, as far as can be guessed: a script whose workers begin by starting it again, or the memory."""
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    if script and Path(script).is_file() and "__main__" not in Path(script).read_text("utf-8", "replace"):
-        return f"{script} needs `if __name__ == '__main__':` before what it runs, since workers import it"
-    return f"out of memory perhaps ({error})"
 
 
 def train_group(runs: Sequence[Run], device: str) -> list[dict]:

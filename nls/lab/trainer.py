@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from .metrics import accuracies, calibration
@@ -112,6 +112,14 @@ class History:
     diverged: bool = False
     seconds: float = 0.0
 
+    def best(self, choice: str) -> int:
+        """The epoch, from 0, that the test set ("best_test") or noisy labels ("noisy_val") choose, else the last one.
+
+        Ties go to the earlier.
+        """
+        scores = {"best_test": [c.double().mean().item() for c in self.correct], "noisy_val": self.heldout}
+        return int(np.argmax(scores[choice])) if choice in scores else len(self.correct) - 1
+
     def measured(self, y_test: Tensor) -> dict:
         """The measured values of a record. A run that diverged keeps the accuracies up to there.
 
@@ -121,25 +129,21 @@ class History:
         none of them is mislabelled); `right` and `wrong`, how many of the last evaluation's right and wrong predictions
         have a confidence in each of 20 bins of equal width.
         """
-        if not self.correct:
-            raise ValueError("history: got no evaluation, expected at least one")
         logits, y_test = self.logits.cpu(), y_test.cpu()
         correct = torch.stack(self.correct).cpu()
         found = accuracies(correct, torch.tensor(self.heldout, dtype=torch.float64)) | calibration(logits, y_test)
         confidence, predicted = logits.double().softmax(-1).max(-1)
         curves = {"test": correct.double().mean(1).tolist(), "heldout_labels": self.heldout, "fit": self.fit}
         curves |= {"reproduced": self.reproduced, "fitted": self.fitted}
-        ranks = torch.from_numpy(rankdata(confidence.numpy()))
         hit = predicted == y_test
-        pairs = hit.sum() * (~hit).sum()
-        found["auc"] = (ranks[hit].sum() - hit.sum() * (hit.sum() + 1) / 2) / pairs if pairs else torch.tensor(0.5)
-        counts = {
-            name: torch.histc(confidence[rows], CONFIDENCE_BINS, 0, 1).int().tolist()
-            for name, rows in (("right", hit), ("wrong", ~hit))
-        }
+        right, wrong = confidence[hit], confidence[~hit]
+        pairs = len(right) * len(wrong)
+        auc = float(mannwhitneyu(right, wrong).statistic) / pairs if pairs else 0.5
+        counts = {"right": right, "wrong": wrong}
+        counts = {k: torch.histc(values, CONFIDENCE_BINS, 0, 1).int().tolist() for k, values in counts.items()}
         curves = {k: [None if math.isnan(v) else round(v, 4) for v in values] for k, values in curves.items()}
-        measured = {k: v.item() for k, v in found.items()} | {"diverged": self.diverged, "seconds": self.seconds}
-        return measured | curves | counts
+        measured = {k: v.item() for k, v in found.items()}
+        return measured | {"auc": auc, "diverged": self.diverged, "seconds": self.seconds} | curves | counts
 
 
 def placements(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -160,10 +164,10 @@ def crop_and_flip(x: Tensor, placement: Tensor) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def evaluate(net: nn.Module, images: Images, x: Tensor, dtype: torch.dtype) -> Tensor:
+def evaluate(net: nn.Module, images: Images, x: Tensor) -> Tensor:
     """Logits (n, K), float32, without touching the running statistics."""
     net.eval()
-    with torch.inference_mode(), torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+    with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16):
         logits = [net(images.scaled(rows)).float() for rows in x.split(EVALUATION_ROWS)]
     net.train()
     return torch.cat(logits)
@@ -176,7 +180,6 @@ def train_network(
     stage: Stage,
     *,
     seed: int,
-    dtype: torch.dtype = torch.bfloat16,
     peers: bool = False,
     checkpoint: Path | None = None,
     keep: dict[str, Path] | None = None,
@@ -206,15 +209,17 @@ def train_network(
         history, first = History(**state["history"]), state["epoch"] + 1
     beginning = copy.deepcopy(net.state_dict()) if not history.correct else None
     if not stage.lrs:
-        _look(net, images, history, dtype, beginning)
+        _look(net, images, history, beginning)
     for epoch in range(first, len(stage.lrs)):
         if history.diverged:
             break
         started = time.perf_counter()
-        history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers))
-        _look(net, images, history, dtype, beginning)
+        history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers))
+        _look(net, images, history, beginning)
         history.seconds += time.perf_counter() - started
-        _keep(net, history, keep or {}, final=epoch + 1 == len(stage.lrs))
+        for name, path in (keep or {}).items():
+            if not history.diverged and history.best(name) == epoch:
+                save_checkpoint(path, {"net": net.state_dict()})
         if checkpoint:
             state = {"epoch": epoch, "history": vars(history)}
             if epoch + 1 < len(stage.lrs):
@@ -223,7 +228,7 @@ def train_network(
     return history
 
 
-def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) -> float:
+def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers) -> float:
     """One epoch; the share of its noisy labels that the network predicted, each before the step that it was part of."""
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
     n, size = len(images.x), stage.batch_size
@@ -246,7 +251,7 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) ->
     peer_batches = (order(), order()) if peers else (batches, batches)
     for step, (rows, peer_x, peer_y) in enumerate(zip(batches, *peer_batches, strict=True)):
         optimizer.param_groups[0]["lr"] = stage.lr_at(epoch, step / steps)
-        with torch.autocast(images.x.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(images.x.device.type, torch.bfloat16):
             logits = forward(rows, step)
             peer_logits = forward(peer_x, step, 1) if peers else logits
         optimizer.zero_grad(set_to_none=True)
@@ -256,33 +261,23 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, dtype, peers) ->
     return right.item() / max(steps * size, 1)
 
 
-def _look(net: nn.Module, images: Images, history: History, dtype: torch.dtype, beginning: dict | None) -> None:
-    logits = evaluate(net, images, images.x_test, dtype)
+def _look(net: nn.Module, images: Images, history: History, beginning: dict | None) -> None:
+    logits = evaluate(net, images, images.x_test)
     if not logits.isfinite().all():
         history.diverged = True
         if history.correct:
             return
         net.load_state_dict(beginning)  # a run without a single finite evaluation reports its start
-        logits = evaluate(net, images, images.x_test, dtype)
+        logits = evaluate(net, images, images.x_test)
     history.logits = logits
     history.correct.append((logits.argmax(1) == images.y_test).cpu())
-    val = evaluate(net, images, images.x_val, dtype).argmax(1) == images.y_val
+    val = evaluate(net, images, images.x_val).argmax(1) == images.y_val
     history.heldout.append(val.double().mean().item())
     rows = torch.arange(min(FIT_ROWS, len(images.y)), device=images.y.device).split(EVALUATION_ROWS)
-    given = torch.cat([evaluate(net, images, images.x[r], dtype).argmax(1) == images.y[r] for r in rows])
+    given = torch.cat([evaluate(net, images, images.x[r]).argmax(1) == images.y[r] for r in rows])
     right = (images.y == images.y_true)[: len(given)]
     history.reproduced.append(given[~right].double().mean().item())
     history.fitted.append(given[right].double().mean().item())
-
-
-def _keep(net: nn.Module, history: History, keep: dict[str, Path], final: bool) -> None:
-    if history.diverged:
-        return
-    scores = {"best_test": [c.double().mean().item() for c in history.correct], "noisy_val": history.heldout}
-    for name, path in keep.items():
-        values = scores.get(name)
-        if final if values is None else values[-1] > max(values[:-1], default=-1.0):
-            save_checkpoint(path, {"net": net.state_dict()})
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

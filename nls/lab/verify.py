@@ -4,9 +4,7 @@ import math
 import os
 import random
 import tempfile
-import time
 from collections.abc import Iterable
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -14,10 +12,9 @@ import pandas as pd
 
 from ..checks import check_integer
 from . import data
-from .models import pick_device
 from .records import checksum, index, read
 from .runs import Run
-from .sweep import places_of, processes, train_group
+from .sweep import sweep
 from .tables import PROFILES, table_runs
 
 # On other hardware or versions; every other measured value 0.02. Last bits grow over a thousand steps: they move the
@@ -52,17 +49,11 @@ def verify(
     if not cheap:
         what = f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code"
         raise ValueError(f"{what}, these data and {max_seconds:g} seconds for each")
-    drawn = random.Random(time.time_ns() if seed is None else seed).sample(cheap, min(sample, len(cheap)))
-    groups = list(dict.fromkeys(described[key].group for key in drawn))
-    device = str(pick_device(device))
+    drawn = random.Random(seed).sample(cheap, min(sample, len(cheap)))
     # With an empty cache: nothing that an earlier run left there may answer for a record.
     with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, NLS_CACHE=empty):
-        try:
-            with processes(places_of(device)[: len(groups)]) as pool:
-                trained = pool.map(train_group, groups, [device] * len(groups))
-                again = index(record for group in trained for record in group)
-        except BrokenExecutor as error:
-            raise OSError(f"{table}: a worker was lost, out of memory perhaps ({error})") from error
+        sweep([described[key] for key in drawn], empty, device=device, progress=False)
+        again = index(read(Path(empty) / f"{table}.jsonl"))
     return pd.DataFrame([compare(records[key], again[key]) for key in drawn])
 
 

@@ -18,7 +18,6 @@ from .figures import (
     style,
 )
 from .tables import (
-    COLOURS,
     PROTOCOLS,
     VERDICTS,
     at,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..theory import noise_shift, rate_at_scale, smoothing_scale
+from ..theory import rate_at_scale, smoothing_scale
 from .claims import paired
 from .figures import CE_COLOUR, rate_name
 
@@ -20,7 +20,9 @@ def on_scale(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame
     """The records with the columns x = −log(1 − r), shift = −log(1 − η) and s, to the two decimals of the grid.
 
     x and s are NaN where a loss has no rate."""
-    shift = [noise_shift(e, num_classes[d]) for e, d in zip(records["noise_rate"], records["dataset"], strict=True)]
+    shift = [
+        smoothing_scale(0.0, e, num_classes[d]) for e, d in zip(records["noise_rate"], records["dataset"], strict=True)
+    ]
     x = np.array([smoothing_scale(r) if np.isfinite(r) else np.nan for r in records["rate"].to_numpy(dtype=float)])
     return records.assign(x=np.round(x, 2) + 0.0, shift=np.round(shift, 2), s=np.round(x + shift, 2) + 0.0)
 
@@ -67,12 +69,10 @@ def toy_threshold(noise_rate: float, self_influence: float) -> float:
     return float(np.log((1 - 2 * e - k) / ((1 - e) * (1 - 2 * e)))) if k < 1 - 2 * e else -np.inf
 
 
-def clustered(
-    table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], cluster: str = "dataset", seed: int = 0
-) -> tuple[float, float, float]:
-    """A statistic of a table with the 95 % interval of a bootstrap that draws whole clusters."""
-    rows = list(table.groupby(cluster).indices.values())
-    rng = np.random.default_rng(seed)
+def clustered(table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> tuple[float, float, float]:
+    """A statistic of a table with the 95 % interval of a bootstrap that draws whole data sets."""
+    rows = list(table.groupby("dataset").indices.values())
+    rng = np.random.default_rng(0)
     draws = (np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(BOOTSTRAPS))
     low, high = np.nanquantile([statistic(table.iloc[draw]) for draw in draws], (0.025, 0.975))
     return statistic(table), low, high
@@ -90,19 +90,19 @@ def partial_spearman(table: pd.DataFrame, a: str, b: str, given: Sequence[str]) 
     return float(np.corrcoef(left.T)[0, 1])
 
 
-def by_the_shared_axis(cells: pd.DataFrame, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """Correlations (draws,) of the gain with the class means of *another* data set less the cross entropy of this one:
-    what cross entropy on both axes makes by itself."""
-    rng = np.random.default_rng(seed)
+def by_the_shared_axis(cells: pd.DataFrame) -> np.ndarray:
+    """Correlations, a thousand, of the gain with the class means of *another* data set less the cross entropy of this
+    one: what cross entropy on both axes makes by itself."""
+    rng = np.random.default_rng(0)
     means = (cells["means_inputs"] + cells["ce"]).to_numpy().reshape(cells["dataset"].nunique(), -1)
-    other = (rng.permutation(means).ravel() - cells["ce"] for _ in range(draws))
+    other = (rng.permutation(means).ravel() - cells["ce"] for _ in range(BOOTSTRAPS))
     return np.array([stats.spearmanr(values, cells["strong"]).statistic for values in other])
 
 
-def jackknife(table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], cluster: str = "dataset") -> list[float]:
-    """Pseudo-values of a statistic, one a cluster: their mean and spread judge it as if clusters were the sample."""
-    names, whole = table[cluster].unique(), statistic(table)
-    left_out = [statistic(table[table[cluster] != name]) for name in names]
+def jackknife(table: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> list[float]:
+    """Pseudo-values of a statistic, one a data set: their mean and spread judge it as if these were the sample."""
+    names, whole = table["dataset"].unique(), statistic(table)
+    left_out = [statistic(table[table["dataset"] != name]) for name in names]
     return [len(names) * whole - (len(names) - 1) * value for value in left_out]
 
 

@@ -171,8 +171,6 @@ def parse_parameters(parameters: list[str]) -> dict[str, Any]:
             given[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             given[name] = value
-        if type(given[name]) not in (int, float, bool, str, list, type(None)):
-            raise Failure(f"-p: got {text!r}, expected a number, text or a list")
     return given
 
 
@@ -262,27 +260,27 @@ def show_data(
     fetch: Annotated[list[str] | None, typer.Option(help="Download this data set; may be repeated.")] = None,
 ) -> None:
     """What data are there, what can be fetched, checksums and licences."""
+    folder, damaged = data.data_dir(), []
     for name in fetch or []:
         source = data.SOURCES.get(name)
         if source is None or source.fetch is None:
             known = ", ".join(n for n, s in data.SOURCES.items() if s.fetch)
             raise Failure(f"--fetch: got {name!r}, expected one of {known}")
         try:
-            source.fetch(data.download_dir())
+            folder.mkdir(parents=True, exist_ok=True)
+            source.fetch(folder)
         except OSError as error:
             raise Failure(f"--fetch {name}: {error}", code=1) from error
-    folder, damaged = data.data_dir(), []
     for name, source in data.SOURCES.items():
         try:
             missing = source.missing()
             there = f"no, missing {', '.join(missing)}" if missing else f"yes, checksum {data.load(name).checksum}"
-            there += f"; {source.state()}" if source.state and not missing else ""
         except (ValueError, OSError) as error:
             damaged.append(name)
             there = f"yes, but damaged: {' '.join(str(error).split())}"
         typer.echo(f"{name}: {source.title}\n  {source.contents}\n  there: {there}\n  licence: {source.licence}")
         typer.echo(f"  {source.obtain}\n  cite: {source.citation}\n")
-    typer.echo(f"Folder of downloaded data (NLS_DATA): {folder or 'none'}")
+    typer.echo(f"Folder of downloaded data (NLS_DATA): {folder}")
     if damaged:
         raise Failure(f"damaged: {', '.join(damaged)}", code=1)
 
