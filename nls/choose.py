@@ -222,7 +222,7 @@ def choose_rate(
     if groups.shape != labels.shape or pd.isna(groups).any():
         missing = f" with {pd.isna(groups).sum()} missing" if groups.shape == labels.shape else ""
         raise ValueError(f"groups: expected shape {labels.shape} without missing values, got {groups.shape}{missing}")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):  # named, else several are warned of
         inputs = _inputs(estimator, X, labels)
         _try_out(estimator, param, rates, inputs, int(labels.max()) + 1)
     if len(np.unique(groups)) < cv:
@@ -364,7 +364,7 @@ def _out_of_fold(estimator: Any, setting: dict, X: Any, labels: np.ndarray, spli
     estimator = clone(estimator).set_params(**setting)
     random = [name for name in estimator.get_params() if name.split("__")[-1] == "random_state"]
     estimator.set_params(**dict.fromkeys(random, seed))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         probs = cross_val_predict(estimator, X, labels, cv=splits, method="predict_proba")
     return _check_probs(probs, int(labels.max()) + 1)

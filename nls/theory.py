@@ -17,7 +17,7 @@ def r_opt(noise_rate: ArrayLike, num_classes: ArrayLike, r_star: ArrayLike = 0.0
     """The smooth rate that on noisy labels gives the risk of r* on clean ones (Theorems 3.3 and 3.6).
 
     Args:
-        noise_rate: ε, below (K-1)/K. There the labels carry no information, and past it the formula changes sign.
+        noise_rate: ε, below (K-1)/K, where labels carry no information; past it the formula changes sign.
         num_classes: K, at least 2.
         r_star: r*, at most 1.
 

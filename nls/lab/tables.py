@@ -223,7 +223,7 @@ CHOOSE_TEXT_RECIPE = ChoosingTextRecipe(
 
 
 def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
-    """The runs of a table at a profile, each knowing its group; `smoke` takes the first two seeds and 30 steps.
+    """The runs of a table at a profile, each knowing its group; `smoke` takes the first two seeds and few steps.
 
     Raises ValueError for an unknown name, for an empty grid, and for seeds that are negative or occur twice.
     """

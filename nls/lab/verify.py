@@ -74,5 +74,5 @@ def compare(record: dict, again: dict) -> dict:
 
 def _all_runs(table: str, records: Iterable[dict]) -> list[Run]:
     """What the table lists at any profile for the seeds of these records."""
-    seeds = sorted({r["seed"] for r in records})
-    return [run for profile in PROFILES for run in table_runs(table, profile, seeds)] if seeds else []
+    seeds = sorted({0} | {r["seed"] for r in records})  # there are profiles with seed 0 alone
+    return [run for profile in PROFILES for run in table_runs(table, profile, seeds)]

@@ -15,7 +15,7 @@ RATE_LABEL = "smooth rate r   (negative  ←  0  →  label smoothing)"
 
 
 def home() -> Path:
-    """The repository: the nearest folder upwards that holds `notebooks` and `pyproject.toml`, else the package's."""
+    """The nearest folder upwards with `notebooks` and `pyproject.toml`, else that of the package, else here."""
     for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[2]):
         if (folder / "pyproject.toml").exists() and (folder / "notebooks").is_dir():
             return folder
