@@ -110,11 +110,14 @@ def test_a_fading_stage_ends_without_augmentation(images):
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-def test_divergence_ends_the_run_with_a_record(images):
+def test_divergence_ends_the_run_with_a_record_and_its_last_good_weights(images, tmp_path):
     stage = Stage(lrs=(0.1, 1e30, 0.1), batch_size=64, augment=False)
-    _, history = run(images, stage=stage)
+    net, history = run(images, stage=stage, keep={"last": tmp_path / "last.pt"})
     measured = history.measured(images.y_test)
     assert measured["diverged"] and len(history.correct) == 1
+    net.load_state_dict(load_checkpoint(tmp_path / "last.pt")["net"])
+    right = evaluate(net, images, images.x_test).argmax(1) == images.y_test
+    assert right.double().mean().item() == pytest.approx(measured["last"])
     assert all(math.isfinite(v) for v in measured.values() if not isinstance(v, list))
     assert len(measured["test"]) == len(measured["heldout_labels"]) == 1
 
