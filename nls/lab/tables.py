@@ -416,7 +416,7 @@ def medium_column(base: Run) -> list[Run]:
     one that noisy labels choose, on columns with further seeds from both (often one epoch, and then trained once; of
     later seeds where a claim needs it) and from the last; so, too, from a network that has memorised clean labels. For
     every seed but 0 the candidates alone, the losses made for noisy labels for the first three. On two columns also a
-    stage as short as the paper's."""
+    stage with the paper's sum of learning rates."""
     whole, column = base.seed == 0, (base.dataset, base.noise, base.noise_rate)
     repeated = column in MEDIUM_SEEDS
     best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
