@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nls.lab.models import mlp, pick_device, resnet34, small_cnn, whitened_cnn
+from nls.lab.models import compute_dtype, mlp, pick_device, resnet34, small_cnn, whitened_cnn
 
 
 def test_mlp_shapes_and_default_initialisation():
@@ -50,6 +50,22 @@ def test_blocks_begin_by_passing_their_input_on():
     first = whitened_cnn(10).body[1]
     x = torch.randn(2, 24, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(first(x)[:, :24], x, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "onednn", "expected"),
+    [
+        ({"avx512_bf16": True}, True, torch.bfloat16),
+        ({"bf16": True}, True, torch.bfloat16),  # ARM
+        ({"avx512_f": True, "avx512_bf16": False}, True, torch.float32),
+        ({"bf16": True}, False, torch.float32),
+        ({}, True, torch.float32),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_only_with_units_for_it(monkeypatch, capabilities, onednn, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    assert compute_dtype.__wrapped__(torch.device("cpu")) == expected
 
 
 def test_pick_device():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nls import gls_loss
-from nls.lab import data
+from nls.lab import data, trainer
 from nls.lab.trainer import (
     FadingStage,
     Images,
@@ -67,6 +67,16 @@ def test_the_seed_reaches_the_batches(images):
     first, again, other = (run(images, seed=s)[0] for s in (5, 5, 6))
     assert torch.equal(first[0].weight, again[0].weight)
     assert not torch.equal(first[0].weight, other[0].weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_computed_in_is_what_the_device_is_fast_in(images, monkeypatch, dtype):
+    monkeypatch.setattr(trainer, "compute_dtype", lambda device: dtype)
+    net, seen = network(), set()
+    net[-1].register_forward_hook(lambda _, __, logits: seen.add((net.training, logits.dtype)))
+    _, history = run(images, net, stage=dataclasses.replace(STAGE, lrs=(0.1,)))
+    assert seen == {(True, dtype), (False, dtype)}
+    assert history.logits.dtype == torch.float32
 
 
 def test_weights_are_kept_at_the_chosen_epochs(images, tmp_path):

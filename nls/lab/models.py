@@ -138,6 +138,18 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 @cache
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device has units for it; elsewhere float32, since emulating them takes more than ten times as
+    long (x86 without AVX512-BF16, and PyTorch without oneDNN)."""
+    if device.type == "cuda":
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = torch.cpu.get_capabilities()
+        has_units = torch.backends.mkldnn.is_available() and (known.get("avx512_bf16") or known.get("bf16"))
+    return torch.bfloat16 if has_units else torch.float32
+
+
+@cache
 def versions() -> str:
     return f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}"
 

@@ -1,6 +1,6 @@
 """One network at a time, fast: images live on the device as bytes, and batches are cut, flipped and scaled there.
 
-The same code runs on a CPU and on a GPU: channels-last memory, bfloat16 autocast where the device has it, no data
+The same code runs on a CPU and on a GPU: channels-last memory, bfloat16 where the device has units for it, no data
 loader. Everything random in an epoch comes from (seed, epoch), so an epoch-level checkpoint needs no random state, and
 a run that was killed ends in the record of a run that was not.
 """
@@ -19,6 +19,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from .metrics import accuracies, calibration
+from .models import compute_dtype
 
 PAD = 4  # pixels, as in the usual random crop
 EVALUATION_ROWS = 125  # whose activations stay in a CPU's cache: 1.4 times the speed of 1,000, the same bits
@@ -164,10 +165,14 @@ def crop_and_flip(x: Tensor, placement: Tensor) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
+
+
 def evaluate(net: nn.Module, images: Images, x: Tensor) -> Tensor:
     """Logits (n, K), float32, without touching the running statistics."""
     net.eval()
-    with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16):
+    with torch.inference_mode(), _autocast(x.device):
         logits = [net(images.scaled(rows)).float() for rows in x.split(EVALUATION_ROWS)]
     net.train()
     return torch.cat(logits)
@@ -251,7 +256,7 @@ def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers) -> float:
     peer_batches = (order(), order()) if peers else (batches, batches)
     for step, (rows, peer_x, peer_y) in enumerate(zip(batches, *peer_batches, strict=True)):
         optimizer.param_groups[0]["lr"] = stage.lr_at(epoch, step / steps)
-        with torch.autocast(images.x.device.type, torch.bfloat16):
+        with _autocast(images.x.device):
             logits = forward(rows, step)
             peer_logits = forward(peer_x, step, 1) if peers else logits
         optimizer.zero_grad(set_to_none=True)
