@@ -64,7 +64,9 @@ def test_columns_of_images_are_complete_and_of_the_present_recipe(table):
     def column(r):
         return r["regime"], r["dataset"], r["noise"], r["noise_rate"], r["seed"]
 
+    origins = {(column(r), r["device"], r["versions"]) for r in records}
     begun = {column(r) for r in records}
+    assert len(origins) == len(begun)  # one warm-up, or the runs of a seed would not be paired
     wanted = {r.config for r in described.values() if column(r.identity) in begun}
     growing = {r.config for r in described.values() if r.regime in GROWING}
     assert {r["config"] for r in records} | growing == wanted | growing

@@ -406,6 +406,21 @@ def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path
     assert order == [0.6] * (len(one) - 1) + [0.2] * sum(r.start != "scratch" for r in two)
 
 
+@pytest.mark.parametrize("elsewhere", [{}, {"device": "another"}, {"versions": "torch 1"}])
+def test_runs_from_a_warm_up_that_was_trained_elsewhere_are_not_mixed_in_silence(tmp_path, monkeypatch, elsewhere):
+    warm_up, run = tables.table2_column("smoke", "digits", "symmetric", 0.6, 0)[:2]
+    here = {"versions": sweep.versions(), "device": sweep.device_name(torch.device("cpu"))}
+    made = [r.identity | {"data": records_module.checksum("digits")} | here for r in (warm_up, run)]
+    monkeypatch.setattr(sweep, "processes", lambda _: nullcontext(Inline()))
+    monkeypatch.setattr(sweep, "train_group", lambda group, device: made[1:])
+    Log(tmp_path / "table2.jsonl").append([made[0] | elsewhere])
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        sweep.sweep([run], tmp_path, device="cpu", progress=False)
+    said = [str(w.message) for w in caught]
+    assert len(said) == bool(elsewhere)
+    assert all("digits symmetric 0.6, seed 0" in text and "not be paired" in text for text in said)
+
+
 def test_what_has_ended_is_kept_though_another_table_fails(tmp_path, monkeypatch):
     def train(group, device):
         if group[0].table == "connections":

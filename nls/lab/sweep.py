@@ -54,6 +54,8 @@ def sweep(
     if missing:
         for table in {run.table for run in missing}:
             logs[table].check_writable()
+        if executor is None:
+            _warn_of_other_warm_ups(missing, logs, device)
         groups = list(dict.fromkeys(run.group for run in runs if run in missing))
         bar = tqdm(total=len(missing), desc=groups[0][0].table, unit="run", disable=not progress, leave=False)
         places = None if executor else places_of(device)[: len(groups)]
@@ -64,6 +66,18 @@ def sweep(
                 bar.set_description(group[0].table)
                 bar.update(len(missing & set(group)))
     return pd.DataFrame([logs[run.table].records[key[run]] for run in runs])
+
+
+def _warn_of_other_warm_ups(missing: set[Run], logs: dict[str, Log], device: str) -> None:
+    """Of runs that begin at a warm-up which is on record, but was trained elsewhere: here it will not be the same."""
+    here = {"versions": versions(), "device": device_name(torch.device(device))}
+    for warm_up in {run.warm_up for run in missing} - {None} - missing:
+        record = logs[warm_up.table].records.get((warm_up.config, checksum(warm_up.dataset)), here)
+        if any(record[k] != here[k] for k in here):
+            what = f"{warm_up.table}, {warm_up.dataset} {warm_up.noise} {warm_up.noise_rate:g}, seed {warm_up.seed}"
+            there = f"trained with {record['versions']} on {record['device']}"
+            what = f"{what}: what is recorded starts from a warm-up {there}; what is missing will start from one"
+            warnings.warn(f"{what} trained here, and differences between the two will not be paired", stacklevel=3)
 
 
 def _trained(
