@@ -145,6 +145,17 @@ def test_the_true_and_the_estimated_transition():
     assert not np.allclose(estimated, T)
 
 
+def test_a_singular_estimate_ends_no_sweep(monkeypatch):
+    """Where two classes have one anchor, T has two equal rows: the run counts as diverged and stays at its start."""
+    monkeypatch.setattr(images, "estimate_transition", lambda *_, **__: np.full((10, 10), 0.1))
+    runs = tables.table_runs("table5", "smoke", [0])
+    found, start = (
+        measured(pick(runs, **keys)) for keys in ({"method": "blc", "variant": "estimated T"}, {"variant": "untouched"})
+    )
+    assert found["diverged"] and not start["diverged"]
+    assert found["last"] == found["best_test"] == start["last"]
+
+
 @pytest.mark.parametrize(
     ("noise", "flips"),
     [

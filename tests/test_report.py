@@ -296,8 +296,9 @@ def test_a_saved_figure_is_the_same_bytes_each_time(tmp_path):
         figure, axis = plt.subplots()
         axis.plot([0, 1], [1, 0], label="line")
         report.rate_axis(axis, [0.4, 0, -1])
-        report.save_figure(figure, "00_test", pd.DataFrame({"x": [1 / 3]}), tmp_path / folder)
+        report.save_figure(figure, "00_test", pd.DataFrame({"x": [1 / 3], "zero": [-1e-9]}), tmp_path / folder)
         plt.close(figure)
+    assert (tmp_path / "a" / "00_test.csv").read_text() == "x,zero\n0.333333,0.0\n"
     for kind in ("svg", "png", "csv"):
         assert (tmp_path / "a" / f"00_test.{kind}").read_bytes() == (tmp_path / "b" / f"00_test.{kind}").read_bytes()
 

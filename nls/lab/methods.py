@@ -1,6 +1,7 @@
 """The losses by name: the one place that knows what a run's `method` and `variant` mean."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import losses
+from ..checks import check_invertible
 from ..theory import smoothed
 from .runs import Run
 
@@ -47,6 +49,16 @@ class Loss:
         """Whether it needs a second, independent batch."""
         return self.method in ("peer", "fdiv")
 
+    @cached_property
+    def _invertible(self) -> bool:
+        """Whether backward correction can use T. An estimate may not have an inverse, as where two classes have one
+        anchor: the loss is NaN then and the run has diverged, which ends no sweep."""
+        try:
+            check_invertible(torch.from_numpy(self.T))
+        except ValueError:
+            return False
+        return True
+
     def soft_labels(self, num_classes: int) -> np.ndarray | None:
         """(K, K) rows t_y for a loss that is linear in the label, ℓ(z, y) = −Σ_j t_y[j] log p_j; None for the others.
 
@@ -58,7 +70,7 @@ class Loss:
             case "gls":
                 return smoothed(onehot, self.rate)
             case "blc":
-                return np.linalg.inv(self.T)
+                return np.linalg.inv(self.T) if self._invertible else np.full_like(self.T, np.nan)
             case "complementary":
                 return onehot - (1 - onehot) / (num_classes - 1)
         return None
@@ -68,7 +80,7 @@ class Loss:
             case "gls":
                 return losses.gls_loss(logits, target, self.rate)
             case "blc":
-                return losses.backward_correction(logits, target, self.T)
+                return losses.backward_correction(logits, target, self.T) if self._invertible else np.nan * logits.sum()
             case "flc":
                 return losses.forward_correction(logits, target, self.T)
             case "complementary":

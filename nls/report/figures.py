@@ -73,7 +73,9 @@ def save_figure(figure, name: str, numbers: pd.DataFrame, figures: Path | str) -
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-    write(folder / f"{name}.csv", numbers.round(6).to_csv(index=False))
+    numbers = numbers.round(6)
+    floats = numbers.select_dtypes("floating")
+    write(folder / f"{name}.csv", numbers.assign(**floats + 0.0).to_csv(index=False))  # of a zero no sign
 
 
 def write(path: Path, text: str) -> None:
