@@ -152,7 +152,8 @@ class RateChoice:
         ax.errorbar([], [], [], color="0.4", capsize=3, label="limits of the difference from the best")
         ax.set_xticks(s, [f"{rate:g}" for rate in self.table.index])
         ax.set(xlabel="smooth rate r, on the scale −log(1 − r)", ylabel="accuracy on noisy labels,\nout of fold")
-        ax.legend(fontsize="small", frameon=False)
+        above = {"loc": "lower center", "bbox_to_anchor": (0.45, 1)}
+        ax.legend(fontsize="small", frameon=False, ncols=2, columnspacing=1, handlelength=1, **above)
         return ax
 
 

@@ -161,6 +161,8 @@ def percent(mean: float, sd: float = np.nan) -> str:
 
 def html_table(frame: pd.DataFrame, caption: str = "", escape: bool = True, index: bool = True) -> str:
     """A plain HTML table with a caption and true minus signs, the same bytes every time."""
+    glossed = {"dataset": "data set", "noise_rate": "ε"}
+    frame = frame.rename_axis(index=glossed, columns=glossed)
     body = frame.to_html(border=0, escape=escape, index=index, na_rep="", classes="nls", justify="center")
     body = re.sub(r"(?<=[>\s\[(])-(?=\.?\d)", "−", body)
     cap = f"<caption style='caption-side:top;text-align:left'>{html.escape(caption)}</caption>" if caption else ""
