@@ -98,7 +98,10 @@ def gls_loss(
         logits, dim, K = check_logits(logits)
         check_options(ignore_index, reduction)
         target = check_soft_target(target, logits, ignore_index)
-        rate = check_rate_of(smooth_rate, target.shape[:dim] + target.shape[dim + 1 :], logits)
+        shape = target.shape[:dim] + target.shape[dim + 1 :]
+        rate = check_rate_of(smooth_rate, shape, logits)
+        if torch.compiler.is_compiling() and not isinstance(rate, Tensor):  # a number would need a graph for each value
+            rate = (logits.new_zeros(()) + rate).expand(shape)
         weight = None if weight is None else _along(check_weight(weight, K, logits), logits, dim)
         uniform = 1 / K if uniform is None else _along(check_uniform(uniform, K, logits), logits, dim)
         if isinstance(rate, Tensor) or rate != 0:
