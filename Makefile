@@ -7,7 +7,7 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: reproduce test check lint lab lock clean
+.PHONY: reproduce test check lint lab lock oldest clean
 PARALLEL := --numprocesses auto --dist loadfile
 
 reproduce: $(VENV)/.ready
@@ -38,6 +38,13 @@ lock: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet uv
 	echo "setuptools>=77" | $(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml - -o requirements-lock.txt
+
+# Maintainers: the fast tests with the oldest versions that pyproject.toml admits, which warn of much.
+oldest: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
+	$(BIN)/uv pip install --quiet --python build/oldest --resolution lowest-direct '.[lab,report,choose,repro,docs,dask,test]'
+	build/oldest/bin/python -m pytest $(PARALLEL) -m "not slow" --override-ini filterwarnings=default --disable-warnings
 
 clean:
 	rm -rf build $(VENV)

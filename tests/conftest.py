@@ -1,12 +1,13 @@
-"""Fixtures of the test suite. One thread per process: what is trained here must be what a sweep's worker trains."""
+"""Every test begins with the same random state, and has one thread: it must train what a sweep's worker trains."""
 
 import pytest
 import torch
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def same_start():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
