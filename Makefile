@@ -1,4 +1,4 @@
-# reproduce: environment, all notebooks at `quick` from scratch, site and scoreboard.   test: everything CI runs.   check: a minute of it.
+# reproduce: environment, all notebooks at `quick` from scratch, site and scoreboard.   test: everything CI runs.   check: a minute or two of it.
 PYTHON ?= python3
 VENV ?= .venv
 ifeq ($(OS),Windows_NT)
@@ -40,6 +40,7 @@ lock: $(VENV)/.ready
 		--no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml - -o requirements-lock.txt
 
 # Maintainers: the fast tests with the oldest versions that pyproject.toml admits, which warn of much.
+oldest: export PYDEVD_DISABLE_FILE_VALIDATION = 1
 oldest: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
