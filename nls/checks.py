@@ -20,8 +20,7 @@ _MOST_CLASSES = 10**6  # where K is read from the labels: more are identifiers
 _TOLERANCE = 1e-5  # of sums of rows, and of entries below 0: T may have been float32
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Numbers
+# ---------------------------------------------------------------- Numbers
 
 
 def check_number(name: str, value: float, expected: str, low: float = -math.inf, high: float = math.inf) -> float:
@@ -33,11 +32,6 @@ def check_number(name: str, value: float, expected: str, low: float = -math.inf,
     return value
 
 
-def check_rate(name: str, value: float) -> float:
-    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
-    return float(check_number(name, value, "a number in [0, 1]", 0, 1))
-
-
 def check_integer(name: str, value: int, least: int) -> int:
     """`value` as an int; TypeError unless it is an integer (bool is not), ValueError below `least`."""
     expected = f"an integer of at least {least}"
@@ -46,13 +40,7 @@ def check_integer(name: str, value: int, least: int) -> int:
     return int(check_number(name, value, expected, least))
 
 
-def check_seed(seed: int) -> int:
-    """`seed` as an int of at least 0; None and bool are refused, so that no draw is unrepeatable."""
-    return check_integer("seed", seed, 0)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# NumPy arrays, and what can be made into one
+# ---------------------------------------------------------------- NumPy arrays, and what can be made into one
 
 
 def as_numpy(name: str, value: Any) -> np.ndarray:
@@ -128,8 +116,7 @@ def check_rows(name: str, rows: Any, tolerance: float = _TOLERANCE) -> np.ndarra
     return array
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Arguments of losses
+# ---------------------------------------------------------------- Arguments of losses
 
 
 def readable(tensor: Tensor) -> bool:
@@ -211,8 +198,10 @@ def check_soft_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tens
     return target.to(logits.dtype)
 
 
-def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
-    """The rate as a float or a tensor: what can be checked without logits."""
+def check_smooth_rate(
+    rate: float | Tensor, shape: Sequence[int] | None = None, logits: Tensor | None = None
+) -> float | Tensor:
+    """The rate as a float, or as a tensor expanded to ``shape``, that of the class indices; without it, as it came."""
     wanted = "a finite number r <= 1 (r -> -inf is complementary_loss), or a tensor of them"
     if not isinstance(rate, Tensor):
         return float(check_number("smooth_rate", rate, wanted, high=1))
@@ -222,13 +211,7 @@ def check_smooth_rate(rate: float | Tensor) -> float | Tensor:
         bad = ~(rate.isfinite() & (rate <= 1))
         if bad.any():
             raise ValueError(f"smooth_rate: expected {wanted}, got {rate.detach()[bad][0].item()} in it")
-    return rate
-
-
-def check_rate_of(rate: float | Tensor, shape: Sequence[int], logits: Tensor) -> float | Tensor:
-    """The rate as a float, or as a tensor expanded to ``shape``, that of the class indices."""
-    rate = check_smooth_rate(rate)
-    if not isinstance(rate, Tensor):
+    if shape is None:
         return rate
     if rate.numel() == 1:
         return rate.to(logits).reshape(()).expand(shape)
@@ -248,7 +231,8 @@ def check_weight(weight: Tensor, K: int | None = None, logits: Tensor | None = N
     if weight.dim() != 1 or (K is not None and len(weight) != K):
         expected = "(K,)" if K is None else f"({K},)"
         raise ValueError(f"{name}: expected one weight a class, shape {expected}, got {tuple(weight.shape)}")
-    _check_no_grad(name, weight)
+    if weight.requires_grad:
+        raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
     if logits is None:
         return weight
     _check_device(name, weight, logits)
@@ -313,11 +297,6 @@ def _check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}; convert with torch.as_tensor")
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point dtype, got {tensor.dtype}")
-
-
-def _check_no_grad(name: str, tensor: Tensor) -> None:
-    if tensor.requires_grad:
-        raise ValueError(f"{name}: expected a tensor that does not require grad, since none flows to it; use .detach()")
 
 
 def _check_device(name: str, tensor: Tensor, logits: Tensor) -> None:

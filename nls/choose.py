@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import check_every_class, check_integer, check_level, check_seed
+from .checks import check_every_class, check_integer, check_level
 from .losses import GLSLoss
-from .noise import NoiseReport, noise_from
+from .noise import DRAWS, NoiseReport, noise_from
 from .theory import smoothing_scale
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RATES = (0.4, 0.0, -1.0, -2.0, -4.0, -8.0)  # the default, and what notebook 11 studies
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,8 @@ class RateChoice:
             ax.errorbar(x, y, half, fmt="o", color=colour, markerfacecolor=face, capsize=3)
         _, low, high = self.noise.r_opt
         if self.noise.symmetric and math.isfinite(low):
-            ax.axvspan(
-                *smoothing_scale([low, high]),
-                color="0.85",
-                zorder=0,
-                label=f"r_opt of the estimated noise, {self.level:.0%}",
-            )
+            label = f"r_opt of the estimated noise, {self.level:.0%}"
+            ax.axvspan(*smoothing_scale([low, high]), color="0.85", zorder=0, label=label)
         ax.axvline(smoothing_scale(self.rate), color="0.2", lw=1, ls=":", label=f"chosen: {self.rate:g}")
         ax.plot([], [], "o", color="0.4", label="not shown worse (open: shown worse)")
         ax.errorbar([], [], [], color="0.4", capsize=3, label="limits of the difference from the best")
@@ -213,7 +208,7 @@ def choose_rate(
         ) from error
     from scipy.stats import t
 
-    rates, level, seed = _rates(rates), check_level(level), check_seed(seed)
+    rates, level, seed = _rates(rates), check_level(level), check_integer("seed", seed, 0)
     cv, repeats = check_integer("cv", cv, 2), check_integer("repeats", repeats, 3)
     labels = check_every_class(labels, None, cv)
     if not hasattr(X, "shape") or X.shape[0] != len(labels):
@@ -271,8 +266,7 @@ def choose_rate(
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
+# ---------------------------------------------------------------- Training
 
 
 def _try_out(estimator: Any, param: str, rates: Sequence[float], inputs: Any, K: int) -> None:
@@ -304,7 +298,7 @@ def _try_out(estimator: Any, param: str, rates: Sequence[float], inputs: Any, K:
         )
     if not hasattr(net, "initialize") or net.callbacks or not hasattr(inputs, "shape"):
         return  # a callback may shape the network when training begins
-    rows = _rows(inputs, np.arange(min(8, inputs.shape[0])))
+    rows = getattr(inputs, "iloc", inputs)[:8]
     try:
         probs, output = net.predict_proba(rows), net.forward(rows)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -394,10 +388,6 @@ def _class_means(X: Any, labels: np.ndarray, partitions: list) -> np.ndarray | N
     return _fold_means(np.array(right), partitions)[:, 0]
 
 
-def _rows(X: Any, index: np.ndarray) -> Any:
-    return X.iloc[index] if hasattr(X, "iloc") else X[index]
-
-
 def _equal_rows(X: Any) -> np.ndarray:
     """A number for each row, the same for rows of the same values."""
     X = X.to_numpy() if hasattr(X, "to_numpy") else X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
@@ -407,8 +397,7 @@ def _equal_rows(X: Any) -> np.ndarray:
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Inference
+# ---------------------------------------------------------------- Inference
 
 
 def _fold_means(correct: np.ndarray, partitions: list) -> np.ndarray:
@@ -465,8 +454,7 @@ def _nearest_zero(rates: Sequence[float]) -> float:
     return float(min(rates, key=lambda rate: abs(smoothing_scale(rate))))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Checks
+# ---------------------------------------------------------------- Checks
 
 
 def _rates(rates: Sequence[float]) -> list[float]:
@@ -486,24 +474,19 @@ def _inputs(estimator: Any, X: Any, labels: np.ndarray) -> Any:
     """
     from sklearn.base import clone
 
-    first = [step for _, step in getattr(estimator, "steps", ())[:-1] if step not in (None, "passthrough")]
-    bad = _not_finite(X)
-    if not first:
-        if bad is not None:
-            raise ValueError(f"X: expected finite values, got NaN or an infinite one, first in row {bad}")
-        return X
-    if not all(hasattr(step, "transform") for step in first):
-        return None
-    try:
-        inputs = clone(estimator[:-1]).fit_transform(X, labels)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"X: expected what the first steps of the pipeline take: {error}") from error
+    inputs, name, hint = X, "X", ""
+    if first := [step for _, step in getattr(estimator, "steps", ())[:-1] if step not in (None, "passthrough")]:
+        if not all(hasattr(step, "transform") for step in first):
+            return None
+        try:
+            inputs = clone(estimator[:-1]).fit_transform(X, labels)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"X: expected what the first steps of the pipeline take: {error}") from error
+        name += " after the first steps of the pipeline"
+        hint = "; sklearn.impute.SimpleImputer() as first step fills gaps"
     bad = _not_finite(inputs) if hasattr(inputs, "shape") else None
     if bad is not None:
-        raise ValueError(
-            "X after the first steps of the pipeline: expected finite values, got NaN or an infinite one, first in row "
-            f"{bad}; sklearn.impute.SimpleImputer() as first step fills gaps"
-        )
+        raise ValueError(f"{name}: expected finite values, got NaN or an infinite one, first in row {bad}{hint}")
     return inputs
 
 
@@ -514,14 +497,7 @@ def _not_finite(X: Any) -> int | None:
     if hasattr(X, "tocoo"):
         X = X.tocoo()
         rows = X.row[~np.isfinite(X.data)]
-        return int(rows.min()) if rows.size else None
-    array = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
-    array = array.reshape(len(array), -1)
-    if array.dtype.kind == "O":
-        frame = pd.DataFrame(array)
-        bad = (frame.isna() | frame.isin([np.inf, -np.inf])).to_numpy()
-    elif array.dtype.kind == "f":
-        bad = ~np.isfinite(array)
     else:
-        return None
-    return int(bad.any(axis=1).argmax()) if bad.any() else None
+        array = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+        rows = np.nonzero(pd.isna(array) | np.isin(array, [np.inf, -np.inf]))[0]
+    return int(rows.min()) if rows.size else None

@@ -38,7 +38,6 @@ from .checks import (
     check_logits,
     check_number,
     check_options,
-    check_rate_of,
     check_smooth_rate,
     check_soft_target,
     check_transition_tensor,
@@ -99,7 +98,7 @@ def gls_loss(
         check_options(ignore_index, reduction)
         target = check_soft_target(target, logits, ignore_index)
         shape = target.shape[:dim] + target.shape[dim + 1 :]
-        rate = check_rate_of(smooth_rate, shape, logits)
+        rate = check_smooth_rate(smooth_rate, shape, logits)
         if torch.compiler.is_compiling() and not isinstance(rate, Tensor):  # a number would need a graph for each value
             rate = (logits.new_zeros(()) + rate).expand(shape)
         weight = None if weight is None else _along(check_weight(weight, K, logits), logits, dim)
@@ -112,7 +111,7 @@ def gls_loss(
     if uniform is not None:  # K q_j as the weight of a class in the uniform part alone
         uniform = K * check_uniform(uniform, K, logits)
         weight = uniform if weight is None else weight * uniform
-    rate = check_rate_of(smooth_rate, index.shape, logits)
+    rate = check_smooth_rate(smooth_rate, index.shape, logits)
     if isinstance(rate, Tensor) or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
         # Autograd finds the gradient of the rate, and both tracers know the rules of plain functions only.
         loss = _smoothed_nll(F.log_softmax(logits, dim), index, rate, weight, factor, dim)
@@ -266,12 +265,7 @@ def forward_correction(
 
 
 def complementary_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    logits: Tensor, target: Tensor, *, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     r"""Loss of the label minus the mean loss of the other classes (Thm 5.3 of the paper), the r -> -inf limit of GLS.
 
@@ -352,8 +346,7 @@ def f_divergence_loss(
     return conjugate(peer.exp()).mean() - activation(picked.exp()).mean()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Generalised label smoothing
+# ---------------------------------------------------------------- Generalised label smoothing
 
 
 def _smoothed_nll(
@@ -384,11 +377,7 @@ class _SmoothedNLL(torch.autograd.Function):
     scatter do. The log-softmax before it keeps log p, the only N x K buffer that lives until the backward.
     """
 
-    @staticmethod
-    def forward(
-        log_p: Tensor, index: Tensor, rate: float, weight: Tensor | None, factor: Tensor | None, dim: int
-    ) -> Tensor:
-        return _smoothed_nll(log_p, index, rate, weight, factor, dim)
+    forward = staticmethod(_smoothed_nll)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -447,8 +436,7 @@ class _FusedNLL(torch.autograd.Function):
         return grad.unsqueeze(dim) * (p * mass.unsqueeze(dim) - smooth), None, None, None, None, None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Shared by all losses
+# ---------------------------------------------------------------- Shared by all losses
 
 
 def _prepare(

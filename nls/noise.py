@@ -17,9 +17,8 @@ from .checks import (
     check_integer,
     check_labels,
     check_level,
-    check_rate,
+    check_number,
     check_rows,
-    check_seed,
 )
 from .theory import r_opt
 
@@ -46,7 +45,7 @@ def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
         T (K, K), 1 - ε on the diagonal and ε/(K-1) off it.
     """
     K = check_integer("num_classes", num_classes, 2)
-    eps = check_rate("noise_rate", noise_rate)
+    eps = float(check_number("noise_rate", noise_rate, "a number in [0, 1]", 0, 1))
     T = np.full((K, K), eps / (K - 1))
     np.fill_diagonal(T, 1 - eps)
     return T
@@ -66,7 +65,7 @@ def asymmetric(num_classes: int, noise_rate: float, pairs: ArrayLike) -> np.ndar
         T (K, K).
     """
     K = check_integer("num_classes", num_classes, 2)
-    eps = check_rate("noise_rate", noise_rate)
+    eps = float(check_number("noise_rate", noise_rate, "a number in [0, 1]", 0, 1))
     pairs = as_numpy("pairs", pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(f"pairs: expected pairs (source, destination) of classes, got {pairs.tolist()}")
@@ -115,8 +114,8 @@ def instance_dependent(x: ArrayLike, labels: ArrayLike, num_classes: int, noise_
     """
     K = check_integer("num_classes", num_classes, 2)
     labels = check_labels("labels", labels, K)
-    eps = check_rate("noise_rate", noise_rate)
-    rng = np.random.default_rng(check_seed(seed))
+    eps = float(check_number("noise_rate", noise_rate, "a number in [0, 1]", 0, 1))
+    rng = np.random.default_rng(check_integer("seed", seed, 0))
     x = as_numpy("x", x)
     if x.dtype.kind not in "iuf":
         raise TypeError(f"x: expected real numbers, got dtype {x.dtype}")
@@ -156,7 +155,7 @@ def corrupt(labels: ArrayLike, T: ArrayLike, seed: int, mode: str = "iid") -> np
     Returns:
         The noisy labels, int64 (N,).
     """
-    rng = np.random.default_rng(check_seed(seed))
+    rng = np.random.default_rng(check_integer("seed", seed, 0))
     if mode not in ("iid", "exact"):
         raise ValueError(f"mode: expected 'iid' or 'exact', got {mode!r}")
     T = check_rows("T", T)
@@ -325,7 +324,7 @@ def noise_report(labels: ArrayLike, pred_probs: ArrayLike, *, level: float = 0.9
     """
     probs = check_rows("pred_probs", pred_probs, tolerance=1e-2)
     K = probs.shape[1]
-    labels, level, seed = check_every_class(labels, K), check_level(level), check_seed(seed)
+    labels, level, seed = check_every_class(labels, K), check_level(level), check_integer("seed", seed, 0)
     if len(labels) != len(probs):
         raise ValueError(f"pred_probs: expected {len(labels)} rows, one a label, got {len(probs)}")
     expected = len(probs) - probs.max(axis=1).sum()

@@ -47,6 +47,22 @@ def job(house, name, **parameters):
     return batch.Job(house / "notebooks" / f"{name}.ipynb", house / "build", parameters)
 
 
+# ---------------------------------------------------------------- what goes into the repository
+
+
+def test_a_published_notebook_holds_nothing_that_chance_decides(tmp_path):
+    new, marks = nbformat.v4.new_output, {"papermill": {"duration": 1.5}}
+    printed = [new("stream", name="stdout", text=text) for text in ("one\n", "two\n")]
+    outputs = [*printed, new("stream", name="stderr", text="slow\n"), new("display_data"), *printed]
+    cell = nbformat.v4.new_code_cell("print()", outputs=outputs, metadata=marks | {"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=marks), tmp_path / "executed.ipynb")
+    batch.publish(tmp_path / "executed.ipynb", tmp_path / "published.ipynb")
+    notebook = nbformat.read(tmp_path / "published.ipynb", as_version=4)
+    assert [o.get("text") for o in notebook.cells[0].outputs] == ["one\ntwo\n", None, "one\ntwo\n"]
+    assert notebook.cells[0].metadata == {"tags": ["parameters"]} and "papermill" not in notebook.metadata
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["executed.ipynb", "published.ipynb"]
+
+
 # ---------------------------------------------------------------- what a notebook depends on
 
 

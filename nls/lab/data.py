@@ -137,7 +137,7 @@ def _folder(variable: str) -> Path:
 def files() -> list[Path]:
     """The downloaded files that are there: of every source, and the labels by people."""
     names = [name for source in SOURCES.values() for file in source.files for name in file.split("|")]
-    names += [name for name, _, _ in HUMAN_LABELS.values()]
+    names += [name for name, _ in HUMAN_LABELS.values()]
     return [path for path in (data_dir() / name for name in dict.fromkeys(names)) if os.path.isfile(path)]
 
 
@@ -357,14 +357,13 @@ def _read_clothing1m() -> Raw:
     return Raw(np.array(x + x_test, dtype=object), np.concatenate([y, y_test]), len(y_test))
 
 
-# Data set: file, key of the clean labels, and the keys of the human ones by the names used here.
+# Data set: file, and the keys of the human labels by the names used here; those of the clean ones are `clean_label`.
 HUMAN_LABELS = {
     "cifar10": (
         "CIFAR-10_human.pt",
-        "clean_label",
         {"aggre": "aggre_label", "worse": "worse_label"} | {f"rand{i}": f"random_label{i}" for i in (1, 2, 3)},
     ),
-    "cifar100": ("CIFAR-100_human.pt", "clean_label", {"fine": "noisy_label"}),
+    "cifar100": ("CIFAR-100_human.pt", {"fine": "noisy_label"}),
 }
 
 
@@ -384,10 +383,10 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     if (dataset, noise) == ("headlines", "human"):  # made, too: class by class as people label AG News
         T = np.array(HUMAN_TEXT_T)
         return corrupt(load(dataset).y_train, T / T.sum(1, keepdims=True), seed=0)
-    if dataset not in HUMAN_LABELS or noise not in HUMAN_LABELS[dataset][2]:
-        known = [f"{d} {n}" for d, (_, _, names) in HUMAN_LABELS.items() for n in names] + ["noisy_ag_news human"]
+    if dataset not in HUMAN_LABELS or noise not in HUMAN_LABELS[dataset][1]:
+        known = [f"{d} {n}" for d, (_, names) in HUMAN_LABELS.items() for n in names] + ["noisy_ag_news human"]
         raise ValueError(f"noise: expected one of {', '.join(known)}, got {dataset} {noise}")
-    name, clean_key, keys = HUMAN_LABELS[dataset]
+    name, keys = HUMAN_LABELS[dataset]
     path = data_dir() / name
     if not path.is_file():
         raise ValueError(f"{path}: expected a label file of CIFAR-N, got no such file. {_CIFARN_OBTAIN}")
@@ -400,7 +399,7 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     try:
         with torch.serialization.safe_globals(allowed):
             labels = torch.load(path, weights_only=True)
-        clean, noisy = (np.asarray(labels[key]).astype(np.int64) for key in (clean_key, keys[noise]))
+        clean, noisy = (np.asarray(labels[key]).astype(np.int64) for key in ("clean_label", keys[noise]))
     except Exception as error:
         raise ValueError(f"{path}: not a readable CIFAR-N file ({type(error).__name__})") from error
     images = load(dataset)

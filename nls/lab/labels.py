@@ -6,7 +6,7 @@ from .. import noise
 from . import data
 from .runs import NOISE, Run, stream
 
-HUMAN_NOISE = ("human", *(name for _, _, names in data.HUMAN_LABELS.values() for name in names))
+HUMAN_NOISE = ("human", *(name for _, names in data.HUMAN_LABELS.values() for name in names))
 MAPS = {"asymmetric": noise.CIFAR10_SWAP, "asymmetric_oneway": noise.CIFAR10_ONEWAY}
 
 

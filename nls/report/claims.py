@@ -30,7 +30,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from .figures import write
-from .paper import OTHER_SOURCES, Claim
+from .paper import OF_PAPER, Claim
 from .predictions import CLAIMS
 
 OPEN = ("inconclusive", "one seed so far")
@@ -103,12 +103,9 @@ def detectable(sd: float, n: int, overlap: float = 0.0) -> float:
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's step-down adjusted p-values, in the given order; NaN stays NaN and does not count."""
-    p = np.asarray(p_values, dtype=float)
-    adjusted, counted = np.full(p.shape, np.nan), np.flatnonzero(~np.isnan(p))
-    order = counted[np.argsort(p[counted], kind="stable")]
-    steps = p[order] * (len(order) - np.arange(len(order)))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted
+    p = pd.Series(p_values, dtype=float).reset_index(drop=True)
+    steps = p.dropna().sort_values(kind="stable") * np.arange(p.count(), 0, -1)
+    return steps.cummax().clip(upper=1).reindex(p.index).to_numpy()
 
 
 def judge(parts: Sequence[Part]) -> pd.DataFrame:
@@ -177,7 +174,7 @@ def scoreboard(figures: Path | str) -> pd.DataFrame:
         measured = bool(c.primary) or verdict == "not tested"
         row |= {"kind": "measured" if measured else "formulas", "compared": c.primary, "margin": c.margin}
         row |= {
-            "of_paper": c.source not in OTHER_SOURCES,
+            "of_paper": c.source.startswith(OF_PAPER),
             "named": c.named if c.primary else "",
             "found": _found(parts, verdict, c) + _but(other, verdict),
         }

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -51,20 +50,18 @@ def noise_palette(noise_rates: Sequence[float]) -> dict[float, tuple]:
 def style() -> None:
     """The theme of all figures; the same numbers give the same bytes."""
     plt.rcdefaults()
-    sns.set_theme(style="ticks", palette=[NLS_COLOUR, LS_COLOUR, CE_COLOUR, PAPER_COLOUR])
-    mpl.rcParams.update(
-        {
-            "axes.grid": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "figure.constrained_layout.use": True,
-            "figure.dpi": 100,
-            "grid.alpha": 0.4,
-            "legend.frameon": False,
-            "svg.fonttype": "path",
-            "svg.hashsalt": "nls",
-        }
-    )
+    rc = {
+        "axes.grid": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 100,
+        "grid.alpha": 0.4,
+        "legend.frameon": False,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "nls",
+    }
+    sns.set_theme(style="ticks", palette=[NLS_COLOUR, LS_COLOUR, CE_COLOUR, PAPER_COLOUR], rc=rc)
 
 
 def save_figure(figure, name: str, numbers: pd.DataFrame, figures: Path | str) -> None:

@@ -20,9 +20,7 @@ def on_scale(records: pd.DataFrame, num_classes: dict[str, int]) -> pd.DataFrame
     """The records with the columns x = −log(1 − r), shift = −log(1 − η) and s, to the two decimals of the grid.
 
     x and s are NaN where a loss has no rate."""
-    shift = [
-        smoothing_scale(0.0, e, num_classes[d]) for e, d in zip(records["noise_rate"], records["dataset"], strict=True)
-    ]
+    shift = smoothing_scale(0.0, records["noise_rate"], records["dataset"].map(num_classes))
     x = np.array([smoothing_scale(r) if np.isfinite(r) else np.nan for r in records["rate"].to_numpy(dtype=float)])
     return records.assign(x=np.round(x, 2) + 0.0, shift=np.round(shift, 2), s=np.round(x + shift, 2) + 0.0)
 

@@ -19,14 +19,7 @@ PROTOCOLS = {
     "noisy_val": "chosen on noisy labels",
 }
 README_CLAIMS = (
-    "thm3.6",
-    "table1-high",
-    "table1-ropt",
-    "table2-high",
-    "table2-pretrained",
-    "table3-nll",
-    "table5-nls",
-    "human-text-nls",
+    "thm3.6 table1-high table1-ropt table2-high table2-pretrained table3-nll table5-nls human-text-nls".split()
 )
 COLOURS = {
     "identity": NLS_COLOUR,
@@ -128,20 +121,19 @@ def rate_table(
     rates = sorted(records["rate"].unique(), reverse=True)
     noise = sorted(records[column].unique()) if column == "noise_rate" else list(records[column].unique())
     theirs = None if printed is None else printed.pivot(index="rate", columns=column, values="accuracy")
-    heads = (["paper"] if theirs is not None else []) + [PROTOCOLS.get(m, m) for m in measures]
     columns, cells = [], []
     for eps in noise:
         cell = records[records[column] == eps]
-        for head, measure in zip(heads, [None] * (theirs is not None) + list(measures), strict=True):
-            if measure is None:
-                values = theirs[eps].reindex(rates) if eps in theirs else pd.Series(index=rates, dtype=float)
+        for measure in measures if theirs is None else ["paper", *measures]:
+            if measure == "paper":
+                values = theirs.reindex(index=rates, columns=noise)[eps]
                 best, texts = [values.idxmax()] if values.notna().any() else [], [percent(v) for v in values]
             else:
                 ours = means.xs(eps, level=1)[measure].reindex(rates)
                 best, texts = tied_with_best(cell, measure), list(map(percent, ours["mean"], ours["sd"]))
-            columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, head))
+            columns.append((f"ε = {eps:g}" if column == "noise_rate" else eps, PROTOCOLS.get(measure, measure)))
             marks = [_marked(text, rate) if rate in best else text for text, rate in zip(texts, rates, strict=True)]
-            cells.append(marks + ([last_row.get((eps, measure or "paper"), "")] if last_row is not None else []))
+            cells.append(marks + ([last_row.get((eps, measure), "")] if last_row is not None else []))
     index = [rate_name(r).replace(" ", "\u00a0") for r in rates] + ([last_row["label"]] if last_row is not None else [])
     frame = pd.DataFrame(dict(enumerate(cells)), index=index)
     frame.columns = pd.MultiIndex.from_tuples(columns)
@@ -231,7 +223,7 @@ def markdown_board(board: pd.DataFrame) -> str:
     """The claims that the README shows, as a Markdown table; the others are in the notebook of the scoreboard."""
     rows = [
         f"| {r.claim} ({r.source}) | **{r.verdict}** | {r.found} | {r.notebook} |"
-        for r in board.set_index("id").loc[list(README_CLAIMS)].itertuples()
+        for r in board.set_index("id").loc[README_CLAIMS].itertuples()
     ]
     return "\n".join(["| claim | verdict | what we find | notebook |", "|---|---|---|---|", *rows])
 

@@ -141,7 +141,7 @@ def key_of(job: Job) -> dict[str, str]:
         f"{p.relative_to(package)} {_file_hash(p)}" for p in sorted(package.rglob("*")) if p.suffix in (".py", ".csv")
     ]
     key = {
-        "notebook": _hash(_source(job.source)),
+        "notebook": _hash(json.dumps([[c["cell_type"], "".join(c["source"])] for c in _cells(job.source)])),
         "parameters": _hash(json.dumps(job.parameters, sort_keys=True, default=str)),
         "nls": _hash("\n".join(code)),
     }
@@ -189,11 +189,6 @@ def parameters_of(path: Path) -> dict[str, Any]:
                         with suppress(ValueError):
                             found[target.id] = ast.literal_eval(node.value)
     return found
-
-
-def _source(path: Path) -> str:
-    """A notebook's cells without their outputs."""
-    return json.dumps([[c["cell_type"], "".join(c["source"])] for c in _cells(path)])
 
 
 def _cells(path: Path) -> list[dict]:
@@ -303,6 +298,8 @@ def _error_in(notebook: Path) -> str:
 
 def publish(executed: Path, target: Path) -> None:
     """Put an executed notebook into the repository: without time stamps, durations and papermill's own marks."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -313,21 +310,11 @@ def publish(executed: Path, target: Path) -> None:
         cell.metadata = {"tags": tags} if tags else {}
         cell.id = f"cell-{number:02}"
         if cell.cell_type == "code":
-            cell.outputs = _one_stream([o for o in cell.outputs if o.get("name") != "stderr"])
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    CoalesceStreamsPreprocessor().preprocess(notebook, {})  # where a kernel cuts printed text is chance
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(target)
-
-
-def _one_stream(outputs: list) -> list:
-    """Printed text that follows printed text, joined: where a kernel cuts it is chance."""
-    joined: list = []
-    for output in outputs:
-        if joined and output.output_type == joined[-1].output_type == "stream":
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    return joined
 
 
 # ---------------------------------------------------------------- processes
