@@ -118,8 +118,8 @@ class RateChoice:
             lines.append(
                 "Training: keep the optimiser, the learning rate and the epochs of the folds. Under SGD a step at this "
                 f"rate is {1 - self.rate:g} times as long as cross entropy's, and some of the difference may be the "
-                "step's; Adam makes them equal. If the accuracy falls together with the loss, as it may with many "
-                "classes, begin with some epochs of cross entropy."
+                "step's; Adam makes them equal. If the accuracy falls together with the loss, as it may with more than "
+                "two classes, begin with some epochs of cross entropy."
             )
         guess = ", the best guess" if len(self.not_worse) == len(self.table) else ""
         beside = "try forward correction with noise.T beside it, and keep what does better out of fold"

@@ -11,6 +11,7 @@ from nls import report
 from nls.lab import choosing as lab
 from nls.lab import tables
 from nls.lab.problems import fit_stack
+from nls.lab.records import stored
 from nls.report import choosing as read
 
 
@@ -96,6 +97,10 @@ def test_which_rate_repeats_what_the_notebook_found():
     by_noise, answer = re.findall(r"([+−]\S+ \[[^]]+\]) (?:at|without)", text), root / "figures/11_answer.md"
     assert len(by_noise) == 3 and all(each in answer.read_text("utf-8") for each in by_noise)
     assert parts[3]["mean"] / parts[2]["mean"] == pytest.approx(0.5, abs=0.05)  # "about half"
+    records = stored(tables.table_runs("choose_further", "paper", range(8)), root / "results")
+    segment = records.query("dataset == 'segment' and noise_rate == 0").groupby("rate")["last"].mean()
+    warning = f"r = −1 costs {100 * (segment[0.0] - segment[-1.0]):.0f} points on the set *segment*"
+    assert warning in text and warning in (root / "README.md").read_text("utf-8")
 
 
 def test_a_lead_is_in_points_by_data_set_and_noise_rate():
