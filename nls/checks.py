@@ -32,6 +32,11 @@ def check_number(name: str, value: float, expected: str, low: float = -math.inf,
     return value
 
 
+def check_rate(name: str, value: float) -> float:
+    """`value` as a float; TypeError unless it is a number, ValueError outside [0, 1] or NaN."""
+    return float(check_number(name, value, "a number in [0, 1]", 0, 1))
+
+
 def check_integer(name: str, value: int, least: int) -> int:
     """`value` as an int; TypeError unless it is an integer (bool is not), ValueError below `least`."""
     expected = f"an integer of at least {least}"

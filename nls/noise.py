@@ -17,7 +17,7 @@ from .checks import (
     check_integer,
     check_labels,
     check_level,
-    check_number,
+    check_rate,
     check_rows,
 )
 from .theory import r_opt
@@ -45,7 +45,7 @@ def symmetric(num_classes: int, noise_rate: float) -> np.ndarray:
         T (K, K), 1 - ε on the diagonal and ε/(K-1) off it.
     """
     K = check_integer("num_classes", num_classes, 2)
-    eps = float(check_number("noise_rate", noise_rate, "a number in [0, 1]", 0, 1))
+    eps = check_rate("noise_rate", noise_rate)
     T = np.full((K, K), eps / (K - 1))
     np.fill_diagonal(T, 1 - eps)
     return T
@@ -65,7 +65,7 @@ def asymmetric(num_classes: int, noise_rate: float, pairs: ArrayLike) -> np.ndar
         T (K, K).
     """
     K = check_integer("num_classes", num_classes, 2)
-    eps = float(check_number("noise_rate", noise_rate, "a number in [0, 1]", 0, 1))
+    eps = check_rate("noise_rate", noise_rate)
     pairs = as_numpy("pairs", pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(f"pairs: expected pairs (source, destination) of classes, got {pairs.tolist()}")
@@ -114,7 +114,7 @@ def instance_dependent(x: ArrayLike, labels: ArrayLike, num_classes: int, noise_
     """
     K = check_integer("num_classes", num_classes, 2)
     labels = check_labels("labels", labels, K)
-    eps = float(check_number("noise_rate", noise_rate, "a number in [0, 1]", 0, 1))
+    eps = check_rate("noise_rate", noise_rate)
     rng = np.random.default_rng(check_integer("seed", seed, 0))
     x = as_numpy("x", x)
     if x.dtype.kind not in "iuf":
