@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..choose import RATES, not_worse
 from ..theory import r_opt
+from .claims import paired, span
 from .figures import rate_position
 
 STRONG = -8.0
@@ -86,6 +87,11 @@ def sets(records: pd.DataFrame) -> dict[tuple, tuple[float, ...]]:
 def lead(table: pd.DataFrame, way: str, base: str) -> pd.DataFrame:
     """Points of accuracy of one of `WAYS` less another, mean over seeds: a row a data set, a column a noise rate."""
     return (100 * (table[way] - table[base])).groupby([table["dataset"], table["noise_rate"]]).mean().unstack()
+
+
+def spans(table: pd.DataFrame, way: str, base: str) -> dict[float, str]:
+    """The mean of `lead` over data sets with its 95 % interval, by noise rate."""
+    return {eps: span(paired(values)) for eps, values in lead(table, way, base).items()}
 
 
 def by_seed(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
