@@ -26,7 +26,10 @@ def column():
     """Table 2's column on digits: enough epochs for the starts to differ."""
     recipe = tables.IMAGE_RECIPES["smoke"]
     warmup = dataclasses.replace(recipe.warmup, lrs=(0.05, 0.05, 0.2, 0.01))
-    runs = tables.table2_column("smoke", "digits", "symmetric", 0.6, 3)
+    base = tables.image_base("table2", "smoke", "digits", "symmetric", 0.6, 3)
+    runs = [tables.from_scratch(base)]
+    for start in ("best_test", "noisy_val"):
+        runs += tables.rates_and_controls(dataclasses.replace(base, start=start), (0.4, 0.0, -1.0, -6.0))
     return [dataclasses.replace(r, recipe=dataclasses.replace(r.recipe, warmup=warmup)) for r in runs]
 
 
@@ -51,7 +54,7 @@ def test_the_untouched_control_is_the_warm_ups_own_evaluation(column):
 
 
 def test_learning_rate_zero_moves_only_the_running_statistics(column):
-    run = pick(column, start="best_test", variant="lr0")
+    run = tables.with_lr(pick(column, start="best_test", rate=0.0, variant=None), 0)
     p = images.problem(run, CPU)
     images.fit(images.warm_up_of(run), CPU)
     before = trainer.load_checkpoint(images.folder_of(run, p.checksum, CPU) / "best_test.pt")["net"]
@@ -164,7 +167,7 @@ def test_a_singular_estimate_ends_no_sweep(monkeypatch):
     ],
 )
 def test_asymmetric_noise_is_the_declared_map(noise, flips):
-    run = tables.table2_column("small", "cifar10", noise, 0.4, 0)[0]
+    run = tables.image_base("table2", "medium", "cifar10", noise, 0.4, 0)
     y = np.repeat(np.arange(10), 4000)
     T = transition_matrix(y, labels.noisy_labels(run, y, 10), 10)
     for source in range(10):
@@ -188,19 +191,17 @@ def test_an_unknown_noise_or_start(column):
 
 
 def test_the_grids_are_complete_and_without_doubles():
-    runs = tables.table_runs("table2", "small", range(3))
+    runs = tables.table_runs("table2", "medium", range(3))
     assert len({r.config for r in runs}) == len(runs)
     for dataset, noise, rate in tables.TABLE2_COLUMNS:
         cell = [r for r in runs if (r.dataset, r.noise, r.noise_rate, r.seed) == (dataset, noise, rate, 0)]
-        for start in ("best_test", "noisy_val"):
-            rates = {r.rate for r in cell if r.start == start and r.variant is None}
-            assert rates >= set(tables.TABLE2_RATES)
-        assert {r.variant for r in cell} >= {"untouched", "lr0", "lr x2", "lr x3", "lr x7"}
-    five = tables.table_runs("table5", "small", range(3))
+        assert {r.rate for r in cell if r.start == "best_test" and r.variant is None} >= set(tables.TABLE2_RATES)
+        assert {r.variant for r in cell} >= {"untouched", "lr x2", "lr x3", "lr x7"}
+    five = tables.table_runs("table5", "medium", range(3))
     assert len({r.config for r in five}) == len(five)
-    candidates = {}
-    for r in five:
-        if r.seed == 0 and r.noise == "worse" and r.start != "scratch" and r.variant not in ("untouched", "true T"):
-            key = r.method if r.method != "gls" else "CE" if r.rate == 0 else "LS" if r.rate > 0 else "NLS"
-            candidates[key] = candidates.get(key, 0) + 1
-    assert set(candidates.values()) == {4}
+    for column in tables.TABLE5_COLUMNS:
+        cell = [r for r in five if ((r.dataset, r.noise), r.seed, r.start) == (column, 0, "noisy_val")]
+        for rates in tables.CANDIDATES["table2"].values():
+            assert {r.rate for r in cell} >= set(rates)
+        methods = [r.method for r in cell if r.method != "gls" and r.variant != "true T"]
+        assert {m: methods.count(m) for m in methods} == {"blc": 2, "flc": 2, "peer": 2, "fdiv": 2}

@@ -1,5 +1,6 @@
 """Records: read back only by the run that made them, complete after any kill, never doubled."""
 
+import dataclasses
 import json
 import os
 import random
@@ -374,8 +375,8 @@ def test_a_lost_worker_ends_in_one_line(tmp_path, monkeypatch):
 def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path, monkeypatch):
     """Two workers that finish in the order in which they were given work: the first column's runs all come before any
     of the second's, but for its warm-up, which the second worker begins while the first column's is trained."""
-    one = tables.table2_column("smoke", "digits", "symmetric", 0.6, 0)
-    two = tables.table2_column("smoke", "digits", "symmetric", 0.2, 0)
+    one = tables.table2_slice("smoke", "digits", 0)
+    two = [dataclasses.replace(run, noise_rate=0.2) for run in one]
     begun, done = [], []
 
     class Two(Executor):
@@ -408,7 +409,7 @@ def test_warm_ups_come_first_and_a_column_ends_before_the_next_is_begun(tmp_path
 
 @pytest.mark.parametrize("elsewhere", [{}, {"device": "another"}, {"versions": "torch 1"}])
 def test_runs_from_a_warm_up_that_was_trained_elsewhere_are_not_mixed_in_silence(tmp_path, monkeypatch, elsewhere):
-    warm_up, run = tables.table2_column("smoke", "digits", "symmetric", 0.6, 0)[:2]
+    warm_up, run = tables.table2_slice("smoke", "digits", 0)[:2]
     here = {"versions": sweep.versions(), "device": sweep.device_name(torch.device("cpu"))}
     made = [r.identity | {"data": records_module.checksum("digits")} | here for r in (warm_up, run)]
     monkeypatch.setattr(sweep, "processes", lambda _: nullcontext(Inline()))

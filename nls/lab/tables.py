@@ -73,38 +73,33 @@ TEXT_CHECKS = {
     "five times the learning rate": dataclasses.replace(TEXT_RECIPE, lr=0.01),
 }
 
-# Table 2's columns as published, then the usual asymmetric map: at the paper's nominal .3 (overall .15), and at .4,
-# which is the overall rate of the official two-way swap at .2.
+CLEAN, NOISIEST = ("cifar10", "symmetric", 0.0), ("cifar10", "symmetric", 0.6)
+# Table 2's columns as published, the telling one first, then the usual asymmetric map at the paper's nominal .3.
 TABLE2_COLUMNS = (
-    ("cifar10", "symmetric", 0.0),
+    NOISIEST,
+    CLEAN,
     ("cifar10", "symmetric", 0.2),
     ("cifar10", "symmetric", 0.4),
-    ("cifar10", "symmetric", 0.6),
     ("cifar10", "asymmetric", 0.2),
     ("cifar10", "asymmetric", 0.3),
     ("cifar100", "symmetric", 0.4),
     ("cifar100", "symmetric", 0.6),
     ("cifar10", "asymmetric_oneway", 0.3),
-    ("cifar10", "asymmetric_oneway", 0.4),
 )
 TABLE2_RATES = (0.8, 0.6, 0.4, 0.0, -0.4, -0.8, -1.0, -2.0, -4.0, -6.0)
 IMAGE_VOTES = ("no votes", "1/2 of each vote", "no votes, equal norm", "votes alone")  # of r = -6, notebook 10
 TABLE2_LONGER = (2, 3, 7)  # cross entropy at 1 - r times the learning rate, for r = -1, -2 and -6
-TABLE2_REPEATED = (("cifar10", "symmetric", 0.2), ("cifar10", "symmetric", 0.6))  # `small`: seeds after the first
-# `medium`: the candidates that meet in a claim, three a side with the paper's winners among them, and the columns with
-# further seeds, on which the first checkpoint is followed to the memorised end, too.
 LS_CANDIDATES, NLS_CANDIDATES = CANDIDATES["table2"].values()
-CLEAN, NOISIEST = ("cifar10", "symmetric", 0.0), ("cifar10", "symmetric", 0.6)
-SHORT_COLUMNS = (NOISIEST, ("cifar10", "asymmetric", 0.3))
-MEDIUM_COLUMNS = sorted(TABLE2_COLUMNS[:-1], key=lambda column: column != NOISIEST)
-MEDIUM_SEEDS = {
+OTHER_COLUMNS = (NOISIEST, ("cifar10", "asymmetric", 0.3))  # on which another second stage is tried, too
+# The columns with further seeds, on which what starts from the memorised end is followed, too.
+REPEATED = {
     NOISIEST: range(5),
     ("cifar10", "symmetric", 0.2): range(3),
     ("cifar100", "symmetric", 0.6): range(3),
     ("cifar10", "worse", 0.40208): range(5),
 }
 ROBUST_SEEDS = 3  # of a column of Table 5: as many as decide its claim
-ANNEALED_SEEDS = {column: range(2) for column in MEDIUM_SEEDS if column[0] == "cifar10"} | {CLEAN: range(1)}
+ANNEALED_SEEDS = {column: range(2) for column in REPEATED if column[0] == "cifar10"} | {CLEAN: range(1)}
 ANNEALED_RATES = (0.4, 0.0, -1.0, -2.0, -6.0)
 # Label set: the share of labels that differ from the clean ones.
 TABLE5_COLUMNS = {
@@ -113,18 +108,16 @@ TABLE5_COLUMNS = {
     ("cifar10", "worse"): 0.40208,
     ("cifar100", "fine"): 0.4020,
 }
-CLOTHING1M = ("clothing1m", "web")  # in `paper`, where its folder is there; the rate is the authors' estimate
-CLOTHING1M_NOISE_RATE = 0.385
-TABLE5_REPEATED = (("cifar10", "worse"),)  # `small`: seeds after the first
+CLOTHING1M = ("clothing1m", "web", 0.385)  # in `paper`, where its folder is there; the rate is the authors' estimate
 
 # A tenth of the learning rate's peak at the start of the first epoch, the peak after the third, zero at the end.
 ANNEALED_LRS = tuple(round(0.5 * min((e + 1) / 3, (16 - e - 1) / 13), 6) for e in range(16))
 
 # `paper` is the official recipe with its stage of 100 epochs at 1e-6 shortened to a tenth at ten times the learning
-# rate. `small` is ours for a CPU: the same shape in 20 epochs, and in 88 steps at a learning rate that covers in sum
-# (.035) what the official 39,100 steps at 1e-6 do (.039). `quick` takes 5,000 images, `smoke` shows that it runs.
-# `medium` is a stronger network: its best epoch comes soon after augmentation ends and the learning rate falls; then it
-# memorises. `annealed` augments to the end. Learning rates and steps were set in a few trials on a tuning seed.
+# rate. `medium` is ours for a CPU: the best epoch comes soon after augmentation ends and the learning rate falls; then
+# the network memorises. `annealed` augments to the end. Learning rates and steps were set in a few trials on a tuning
+# seed. `small` is an earlier, weaker network: 20 epochs, then 88 steps at a learning rate that covers in sum (.035)
+# what the official 39,100 steps at 1e-6 do (.039). `quick` takes 5,000 images, `smoke` shows that it runs.
 IMAGE_RECIPES = {
     "paper": ImageRecipe(
         network="resnet34",
@@ -161,10 +154,12 @@ IMAGE_RECIPES = {
         rows=600,
     ),
 }
-# The same sum of learning rates in ten times as many steps (`paper`: the official 100 epochs). Does it end elsewhere?
-SLOW_STAGES = {"paper": {"lrs": (1e-6,) * 100}, "small": {"lrs": (4e-5,) * 6, "steps": (60, 120, 175, 175, 175, 175)}}
-# As short as the official second stage: the learning rates of its 39,100 steps of 1e-6 add up to .039.
-SHORT_STAGE = {"lrs": (1e-4,) * 4, "steps": (50, 50, 100, 200)}
+# A second stage beside the regime's own, and its rates; it decides what is said of Table 2. `medium`: as short as the
+# official one, whose 39,100 steps of 1e-6 add up to .039. `paper`: the official one.
+OTHER_STAGES = {
+    "medium": ({"lrs": (1e-4,) * 4, "steps": (50, 50, 100, 200)}, (0.0, *LS_CANDIDATES, -0.4, *NLS_CANDIDATES)),
+    "paper": ({"lrs": (1e-6,) * 100}, (0.0, *LS_CANDIDATES, -0.4, -6.0)),
+}
 # Declared: the paper gives no recipe. The warm-up is the F-div authors', the second stage starts where theirs does.
 CLOTHING1M_RECIPE = ImageRecipe(
     network="resnet50",
@@ -172,6 +167,10 @@ CLOTHING1M_RECIPE = ImageRecipe(
     stage=Stage((5e-5,) * 5, momentum=0.9, nesterov=True, weight_decay=1e-3, batch_size=64),
 )
 SLICE_RATES = (0.4, 0.0, -1.0, -6.0)
+# `small`: more columns and fewer seeds; the same sum of learning rates in ten times as many steps.
+SMALL_COLUMNS = (*TABLE2_COLUMNS, ("cifar10", "asymmetric_oneway", 0.4))
+SMALL_REPEATED = (("cifar10", "symmetric", 0.2), NOISIEST)
+SMALL_SLOW = {"lrs": (4e-5,) * 6, "steps": (60, 120, 175, 175, 175, 175)}
 
 # Notebook 10. Rates and noise rates are whole steps of .25 on the scale on which they add (theory.smoothing_scale), so
 # noisy and clean labels meet at the same s; the grid knows no r_opt. All sets have one recipe, five times the steps of
@@ -278,25 +277,22 @@ def connections(profile: str, seeds: Sequence[int]) -> list[Run]:
 
 
 def table2(profile: str, seeds: Sequence[int]) -> list[Run]:
-    """Table 2: 10 rates and the controls, from the warm-up's checkpoint that the test set or noisy labels choose.
+    """Table 2: 10 rates and the controls, from the warm-up's checkpoint that the test set chooses.
 
-    `small` trains every column with the first of `seeds`, and those of TABLE2_REPEATED with the others. `quick` and
-    `smoke` train a slice: a few rates at ε = .6 on a part of CIFAR-10, or on digits (`smoke`, and without CIFAR-10).
+    `quick` and `smoke` train a slice: a few rates at ε = .6 on a part of CIFAR-10, or on digits (`smoke`, and without
+    CIFAR-10).
     """
     if profile in ("quick", "smoke"):
-        return table2_slice(profile, slice_of(profile), seeds[0]) if seeds else []
-    if profile in ("medium", "annealed"):
-        return strong("table2", profile, MEDIUM_COLUMNS, seeds)
-    runs = []
-    for column in TABLE2_COLUMNS:
-        for seed in seeds if profile == "paper" or column in TABLE2_REPEATED else seeds[:1]:
-            runs += table2_column(profile, *column, seed)
-    return runs
+        return [run for seed in seeds[:1] for run in table2_slice(profile, slice_of(profile), seed)]
+    if profile == "small":
+        begun = itertools.product(SMALL_COLUMNS, seeds)
+        return [r for c, s in begun if c in SMALL_REPEATED or s == seeds[0] for r in small_table2(*c, s)]
+    return image_columns("table2", profile, TABLE2_COLUMNS, seeds)
 
 
 def table2_slice(profile: str, dataset: str, seed: int) -> list[Run]:
-    whole = table2_column(profile, dataset, "symmetric", 0.6, seed)
-    return [r for r in whole if r.rate in SLICE_RATES and r.start in ("scratch", "best_test")]
+    base = image_base("table2", profile, dataset, "symmetric", 0.6, seed)
+    return [from_scratch(base), *rates_and_controls(dataclasses.replace(base, start="best_test"), SLICE_RATES)]
 
 
 def slice_of(profile: str, noise: str = "symmetric") -> str:
@@ -307,98 +303,51 @@ def slice_of(profile: str, noise: str = "symmetric") -> str:
     return "digits" if profile == "smoke" or absent else "cifar10"
 
 
-def table2_column(profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> list[Run]:
-    """The runs of one column and seed, the warm-up first."""
-    recipe = IMAGE_RECIPES[profile]
-    base = from_scratch(_image_base("table2", profile, dataset, noise, noise_rate, seed))
-    runs = [base]
-    if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.2) and seed == 0:
-        runs += [dataclasses.replace(base, rate=rate) for rate in (0.4, -1.0)]
-    num_classes = data.SOURCES[dataset].num_classes
-    rates = (*TABLE2_RATES, round(r_opt(noise_rate, num_classes), 12) + 0.0)
-    repeated = (dataset, noise, noise_rate) in TABLE2_REPEATED
-    for start in STARTS if repeated else STARTS[:2]:
-        begun = dataclasses.replace(base, start=start, recipe=recipe)
-        runs += _rates_and_controls(begun, rates)
-        runs.append(dataclasses.replace(with_lr(begun, 0), variant="lr0"))
-        runs.append(with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7))
-    if (dataset, noise, noise_rate) == ("cifar10", "symmetric", 0.6) and seed == 0 and profile in SLOW_STAGES:
-        slow = restaged(dataclasses.replace(base, start="best_test", recipe=recipe), **SLOW_STAGES[profile])
-        runs += [dataclasses.replace(slow, rate=rate, variant="lr x0.1, steps x10") for rate in SLICE_RATES]
-    return runs
-
-
 def table5(profile: str, seeds: Sequence[int]) -> list[Run]:
     """Table 5: every method on human labels, from the warm-up's checkpoint that noisy labels choose.
 
-    Each of the paper's methods has four candidates to choose from; the true T is an oracle, with two. `small` trains
-    every label set with the first of `seeds`, and those of TABLE5_REPEATED with the others. `quick` and `smoke` train a
-    slice: one candidate a method on a part of CIFAR-10N worse, or on digits with asymmetric noise.
+    Each of the paper's methods has two or three candidates to choose from; the true T is an oracle. `quick` and `smoke`
+    train a slice: one candidate a method on a part of CIFAR-10N worse, or on digits with asymmetric noise.
     """
     if profile in ("quick", "smoke"):
-        return table5_slice(profile, slice_of(profile, "worse"), seeds[0]) if seeds else []
-    if profile in ("medium", "annealed"):
-        return strong("table5", profile, [(*column, rate) for column, rate in TABLE5_COLUMNS.items()], seeds)
-    runs = []
+        return [run for seed in seeds[:1] for run in table5_slice(profile, slice_of(profile, "worse"), seed)]
+    columns = [(*column, noise_rate) for column, noise_rate in TABLE5_COLUMNS.items()]
+    if profile == "small":
+        begun = itertools.product(columns, seeds)
+        return [r for c, s in begun if c[1] == "worse" or s == seeds[0] for r in small_table5(*c, s)]
     here = profile == "paper" and not data.SOURCES["clothing1m"].missing()
-    for column in (*TABLE5_COLUMNS, *([CLOTHING1M] if here else [])):
-        for seed in seeds if profile == "paper" or column in TABLE5_REPEATED else seeds[:1]:
-            runs += table5_column(profile, *column, seed)
-    return runs
+    return image_columns("table5", profile, [*columns, *([CLOTHING1M] if here else [])], seeds)
 
 
 def table5_slice(profile: str, dataset: str, seed: int) -> list[Run]:
-    whole = table5_column(profile, dataset, "worse" if dataset == "cifar10" else "asymmetric", seed)
-    first = {(r.method, r.rate, r.start, r.variant in ("untouched", "true T")): r for r in reversed(whole)}
-    return list(reversed(first.values()))
-
-
-def table5_column(profile: str, dataset: str, noise: str, seed: int) -> list[Run]:
-    """The runs of one label set and seed, the warm-up first."""
-    noise_rate = (TABLE5_COLUMNS | {CLOTHING1M: CLOTHING1M_NOISE_RATE}).get((dataset, noise), 0.3)
-    base = _image_base("table5", profile, dataset, noise, noise_rate, seed)
-    if (dataset, noise) == CLOTHING1M:
-        base = dataclasses.replace(base, recipe=CLOTHING1M_RECIPE)
+    noise = ("worse", TABLE5_COLUMNS["cifar10", "worse"]) if dataset == "cifar10" else ("asymmetric", 0.3)
+    base = image_base("table5", profile, dataset, *noise, seed)
     begun = dataclasses.replace(base, start="noisy_val")
-    candidates = [
-        *(("gls", 0.0, None, k) for k in (1, 3, 10, 30)),
-        *(("gls", rate, None, 1) for rate in (0.2, 0.4, 0.6, 0.8, -0.4, -1.0, -2.0, -6.0)),
-        *((method, None, "estimated T", k) for method in ("blc", "flc") for k in (1, 3, 10, 30)),
-        *((method, None, "true T", k) for method in ("blc", "flc") for k in (3, 30)),
-        *(("peer", None, f"alpha {alpha}", k) for alpha in ("0.5", "1") for k in (3, 30)),
-        *(("fdiv", None, divergence, k) for divergence in ("tv", "kl") for k in (3, 30)),
-    ]
-    return [
-        from_scratch(base),
-        untouched(begun),
-        *(
-            with_lr(dataclasses.replace(begun, method=method, rate=rate, variant=variant), k)
-            for method, rate, variant, k in candidates
-        ),
-    ]
+    return [from_scratch(base), *rates_and_controls(begun, SLICE_RATES), *_robust_losses(begun)[:6]]
 
 
-def strong(table: str, profile: str, columns: Iterable[tuple[str, str, float]], seeds: Sequence[int]) -> list[Run]:
-    """The runs of `medium` and `annealed`, column by column; every column with seed 0 in `medium`."""
+def image_columns(
+    table: str, profile: str, columns: Iterable[tuple[str, str, float]], seeds: Sequence[int]
+) -> list[Run]:
+    """The runs of `medium`, `annealed` and `paper`, column by column; `paper` has every column with every seed."""
     runs = []
-    for seed in seeds:
-        for column in columns:
-            base = _image_base(table, profile, *column, seed)
-            if profile == "medium":
-                runs += medium_column(base) if seed in MEDIUM_SEEDS.get(column, range(1)) else []
-            else:
-                runs += annealed_column(base) if seed in ANNEALED_SEEDS.get(column, ()) else []
+    for seed, column in itertools.product(seeds, columns):
+        base = image_base(table, profile, *column, seed)
+        if profile == "annealed":
+            runs += annealed_column(base) if seed in ANNEALED_SEEDS.get(column, ()) else []
+        elif profile == "paper" or seed in REPEATED.get(column, range(1)):
+            runs += image_column(base)
     return runs
 
 
-def medium_column(base: Run) -> list[Run]:
+def image_column(base: Run) -> list[Run]:
     """One warm-up, and what starts from it: on Table 2 from the epoch that the test set chooses, on Table 5 from the
     one that noisy labels choose, on columns with further seeds from both (often one epoch, and then trained once; of
     later seeds where a claim needs it) and from the last; so, too, from a network that has memorised clean labels. For
-    every seed but 0 the candidates alone, the losses made for noisy labels for the first three. On two columns also a
-    stage with the paper's sum of learning rates."""
-    whole, column = base.seed == 0, (base.dataset, base.noise, base.noise_rate)
-    repeated = column in MEDIUM_SEEDS
+    every seed but 0 of `medium` the candidates alone, the losses made for noisy labels for the first three. On two
+    columns also another second stage, and in `paper` on one two rates without a warm-up."""
+    whole, column = base.seed == 0 or base.regime == "paper", (base.dataset, base.noise, base.noise_rate)
+    repeated = column in REPEATED
     best = round(r_opt(base.noise_rate, data.SOURCES[base.dataset].num_classes), 12) + 0.0
     figure3 = (-4.0,) if column == NOISIEST else ()
     candidates = (0.0, *LS_CANDIDATES, *NLS_CANDIDATES, *figure3, best)
@@ -407,19 +356,21 @@ def medium_column(base: Run) -> list[Run]:
     unhinged = with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7)
     runs = [from_scratch(base)]
     if base.table == "table2" or (whole and repeated):
-        runs += _rates_and_controls(begun, (*TABLE2_RATES, best) if whole else candidates)
+        runs += rates_and_controls(begun, (*TABLE2_RATES, best) if whole else candidates)
         runs += [unhinged] if whole else []
     if base.table == "table5" or (whole and repeated) or column == NOISIEST:
-        runs += _rates_and_controls(dataclasses.replace(base, start="noisy_val"), candidates)
+        runs += rates_and_controls(dataclasses.replace(base, start="noisy_val"), candidates)
     if base.table == "table5" and base.seed < ROBUST_SEEDS:
-        runs += _robust_losses(dataclasses.replace(base, start="noisy_val", rate=None))
+        runs += _robust_losses(dataclasses.replace(base, start="noisy_val"))
     last = dataclasses.replace(base, start="last")
     if repeated or column == CLEAN:
-        runs += [dataclasses.replace(last, rate=rate) for rate in dict.fromkeys(from_last)]
-        runs.append(untouched(last))
-    for start in ("best_test", "noisy_val")[: 1 + repeated] if column in SHORT_COLUMNS else ():
-        short = dataclasses.replace(restaged(base, **SHORT_STAGE), start=start, variant="lr x0.1")
-        runs += [dataclasses.replace(short, rate=r) for r in (0.0, *LS_CANDIDATES, -0.4, *NLS_CANDIDATES)]
+        runs += rates_and_controls(last, from_last, TABLE2_LONGER if whole and column == NOISIEST else ())
+    for start in ("best_test", "noisy_val")[: 1 + repeated] if column in OTHER_COLUMNS else ():
+        stage, rates = OTHER_STAGES[base.regime]
+        other = dataclasses.replace(restaged(base, **stage), start=start, variant="lr x0.1")
+        runs += [dataclasses.replace(other, rate=rate) for rate in rates]
+    if base.regime == "paper" and column == ("cifar10", "symmetric", 0.2):
+        runs += [from_scratch(dataclasses.replace(base, rate=rate)) for rate in (0.4, -1.0)]
     return runs + (_unlearning_controls(last) if whole and column == NOISIEST else [])
 
 
@@ -429,7 +380,6 @@ def _unlearning_controls(last: Run) -> list[Run]:
     other = dataclasses.replace(last, rate=None)
     return [
         dataclasses.replace(other, method="weight_decay"),
-        *(dataclasses.replace(with_lr(last, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
         *(with_lr(dataclasses.replace(other, method=method), 7) for method in ("complementary", "gce", "mae")),
         *(dataclasses.replace(last, method="votes", rate=-6.0, variant=variant) for variant in IMAGE_VOTES),
     ]
@@ -443,28 +393,82 @@ def annealed_column(base: Run) -> list[Run]:
     return [from_scratch(base), *(dataclasses.replace(last, rate=rate) for rate in ANNEALED_RATES), untouched(last)]
 
 
-def _image_base(table: str, profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> Run:
+def image_base(table: str, profile: str, dataset: str, noise: str, noise_rate: float, seed: int) -> Run:
+    """Cross entropy in both parts of the profile's recipe; Clothing1M has one of its own."""
+    recipe = CLOTHING1M_RECIPE if dataset == "clothing1m" else IMAGE_RECIPES[profile]
     keys = {"table": table, "regime": profile, "dataset": dataset, "noise": noise, "noise_rate": noise_rate}
-    return Run(**keys, method="gls", rate=0.0, seed=seed, recipe=IMAGE_RECIPES[profile])
+    return Run(**keys, method="gls", rate=0.0, seed=seed, recipe=recipe)
 
 
-def _rates_and_controls(begun: Run, rates: Iterable[float]) -> list[Run]:
+def rates_and_controls(begun: Run, rates: Iterable[float], longer: Iterable[int] = TABLE2_LONGER) -> list[Run]:
+    """Each rate once, cross entropy at `longer` times the learning rate, and the checkpoint itself."""
     return [
         *(dataclasses.replace(begun, rate=rate) for rate in dict.fromkeys(rates)),
-        *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in TABLE2_LONGER),
+        *(dataclasses.replace(with_lr(begun, k), variant=f"lr x{k}") for k in longer),
         untouched(begun),
     ]
 
 
 def _robust_losses(begun: Run) -> list[Run]:
-    """Two candidates a method, as many as cross entropy, label smoothing and NLS may choose from."""
+    """One candidate a method and the true T, an oracle, then a second of each method. In `paper`, whose stage has a
+    tenth of the sum of learning rates of `medium`, at what was best in `small`, where that sum is the same."""
+    k = 3 if begun.regime == "paper" else 1
     candidates = [
-        *((method, "estimated T", k) for method in ("blc", "flc") for k in (1, 3)),
-        *((method, "true T", 1) for method in ("blc", "flc")),
-        *(("peer", f"alpha {alpha}", 1) for alpha in ("0.5", "1")),
-        *(("fdiv", divergence, 10) for divergence in ("tv", "kl")),
+        *((method, "estimated T", 1) for method in ("blc", "flc")),
+        *((method, "true T", k) for method in ("blc", "flc") if begun.dataset != "clothing1m"),
+        *(("peer", "alpha 0.5", k), ("fdiv", "tv", 10 * k)),
+        *((method, "estimated T", 3) for method in ("blc", "flc")),
+        *(("peer", "alpha 1", k), ("fdiv", "kl", 10 * k)),
     ]
-    return [with_lr(dataclasses.replace(begun, method=method, variant=variant), k) for method, variant, k in candidates]
+    return [
+        with_lr(dataclasses.replace(begun, method=method, rate=None, variant=variant), factor)
+        for method, variant, factor in candidates
+    ]
+
+
+def small_table2(dataset: str, noise: str, noise_rate: float, seed: int) -> list[Run]:
+    """The runs of one column and seed of `small`, the warm-up first."""
+    column, base = (dataset, noise, noise_rate), image_base("table2", "small", dataset, noise, noise_rate, seed)
+    runs = [from_scratch(base)]
+    if column == ("cifar10", "symmetric", 0.2) and seed == 0:
+        runs += [from_scratch(dataclasses.replace(base, rate=rate)) for rate in (0.4, -1.0)]
+    rates = (*TABLE2_RATES, round(r_opt(noise_rate, data.SOURCES[dataset].num_classes), 12) + 0.0)
+    for start in STARTS if column in SMALL_REPEATED else STARTS[:2]:
+        begun = dataclasses.replace(base, start=start)
+        runs += rates_and_controls(begun, rates)
+        runs.append(dataclasses.replace(with_lr(begun, 0), variant="lr0"))
+        runs.append(with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7))
+    if column == NOISIEST and seed == 0:
+        slow = dataclasses.replace(restaged(base, **SMALL_SLOW), start="best_test", variant="lr x0.1, steps x10")
+        runs += [dataclasses.replace(slow, rate=rate) for rate in SLICE_RATES]
+    return runs
+
+
+def small_table5(dataset: str, noise: str, noise_rate: float, seed: int) -> list[Run]:
+    """The runs of one label set and seed of `small`, the warm-up first."""
+    base = image_base("table5", "small", dataset, noise, noise_rate, seed)
+    begun = dataclasses.replace(base, start="noisy_val")
+    candidates = [
+        *(("gls", 0.0, None, k) for k in (1, 3, 10, 30)),
+        *(("gls", rate, None, 1) for rate in (0.2, 0.4, 0.6, 0.8, -0.4, -1.0, -2.0, -6.0)),
+        *((method, None, "estimated T", k) for method in ("blc", "flc") for k in (1, 3, 10, 30)),
+        *(
+            (method, None, variant, k)
+            for method, variants in {
+                "blc": ["true T"],
+                "flc": ["true T"],
+                "peer": ["alpha 0.5", "alpha 1"],
+                "fdiv": ["tv", "kl"],
+            }.items()
+            for variant in variants
+            for k in (3, 30)
+        ),
+    ]
+    runs = [
+        with_lr(dataclasses.replace(begun, method=method, rate=rate, variant=variant), k)
+        for method, rate, variant, k in candidates
+    ]
+    return [from_scratch(base), untouched(begun), *runs]
 
 
 def image_tuning(profile: str, seeds: Sequence[int]) -> list[Run]:
@@ -473,7 +477,7 @@ def image_tuning(profile: str, seeds: Sequence[int]) -> list[Run]:
     regime, dataset = ("smoke", "digits") if profile == "smoke" else ("medium", "cifar10")
     runs = []
     for seed in seeds:
-        base = _image_base("image_tuning", regime, dataset, "symmetric", 0.6, seed)
+        base = image_base("image_tuning", regime, dataset, "symmetric", 0.6, seed)
         begun, stage = [base], base.recipe.stage
         for k in (0.5, 2):
             other = restaged(
