@@ -88,3 +88,15 @@ def test_a_borrower_needs_nothing_but_torch_numpy_and_scipy():
     command = BARE + "import runpy; runpy.run_module('nls', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "pip install 'negative-label-smoothing[lab,report,repro,docs]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_training_asks_for_no_part_of_jupyter(tmp_path):
+    """Machines with a GPU often have the packages of the lab alone."""
+    hidden = ("IPython", "ipykernel", "jupyterlab", "nbconvert", "nbformat", "papermill", "distributed")
+    arguments = ["nls", "train", "connections", "--profile", "smoke", "--device", "cpu", "--results", str(tmp_path)]
+    code = f"import runpy, sys; sys.modules.update(dict.fromkeys({hidden})); sys.argv = {arguments}\n"
+    code += "if __name__ == '__main__': runpy.run_module('nls', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "connections.jsonl").read_text().splitlines()) == 7

@@ -23,10 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 import yaml
-from ipykernel import kernelspec
 
 from ..lab import data
 
@@ -249,6 +247,8 @@ def execute(job: Job) -> Generator[Outcome, None, None]:
 
 def run_papermill(job: Job) -> Generator[Outcome, None, tuple[str, int]]:
     """What went wrong, empty if nothing did, and how many cells were executed; what it said is kept in `state/`."""
+    from ipykernel import kernelspec  # here, as Jupyter's packages below: training asks for none of them
+
     # papermill takes these two paths for templates of parameters.
     source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))
     command = [sys.executable, "-m", "papermill", source, output, "--cwd", str(job.source.parent)]
@@ -290,6 +290,8 @@ def _progress(log: Path) -> tuple[int, int, str]:
 
 def _error_in(notebook: Path) -> str:
     """The error that a notebook ended with, in a line."""
+    import nbformat
+
     with suppress(OSError, ValueError, LookupError):
         outputs = [o for c in nbformat.read(notebook, as_version=4).cells for o in c.get("outputs", [])]
         return next((f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"), "")
@@ -298,6 +300,7 @@ def _error_in(notebook: Path) -> str:
 
 def publish(executed: Path, target: Path) -> None:
     """Put an executed notebook into the repository: without time stamps, durations and papermill's own marks."""
+    import nbformat
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = nbformat.read(executed, as_version=4)
