@@ -284,6 +284,7 @@ def check_transition_tensor(T: Tensor | np.ndarray, K: int, logits: Tensor) -> T
 
 def check_invertible(T: Tensor) -> Tensor:
     """The inverse in float64. A row-stochastic T has infinity norm 1, so the inverse's norm is the condition number."""
+    T = T.cpu() if T.device.type == "mps" else T  # which knows no float64
     inverse, info = torch.linalg.inv_ex(T.double())
     condition = inverse.detach().abs().sum(1).max().masked_fill(info != 0, math.inf)
     if not readable(T):  # the inverse of a singular matrix is garbage: better NaN

@@ -344,6 +344,12 @@ def _cross_validate(
     partitions = [
         list(splitter(cv, shuffle=True, random_state=seed + i).split(labels, labels, among)) for i in range(repeats)
     ]
+    for train, _ in (split for splits in partitions for split in splits):
+        if gone := sorted({*labels} - {*labels[train]}):
+            raise ValueError(
+                f"groups: expected each class in more than one fold, got all rows of class {gone[0]} in one, which "
+                "leaves none to train on (equal rows are one group)"
+            )
     jobs = [(splits, rate, seed + i) for i, splits in enumerate(partitions) for rate in rates]
     probs = Parallel(n_jobs)(delayed(_out_of_fold)(estimator, {param: r}, X, labels, f, s) for f, r, s in jobs)
     lost = np.isnan(probs).any(axis=2).reshape(repeats, len(rates), -1)
@@ -391,6 +397,7 @@ def _class_means(X: Any, labels: np.ndarray, partitions: list) -> np.ndarray | N
 def _equal_rows(X: Any) -> np.ndarray:
     """A number for each row, the same for rows of the same values."""
     X = X.to_numpy() if hasattr(X, "to_numpy") else X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
+    X = X[:, None] if X.ndim == 1 else X  # texts
     rows = (x.toarray() if hasattr(x, "toarray") else x for x in X)
     seen: dict[int, int] = {}  # of hashes: the rows of a sparse X would not fit
     keys = (hash(repr(x.tolist()) if x.dtype == object else x.tobytes()) for x in rows)

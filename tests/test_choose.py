@@ -257,6 +257,24 @@ class Strict(Oracle):
         return super().predict_proba(X)
 
 
+class Reader(Oracle):
+    """Of texts: the clean label and a number."""
+
+    def fit(self, X, y):
+        self.classes_, self.seen_, self.texts_ = np.unique(y), set(), set(X)
+        return self
+
+    def predict_proba(self, X):
+        assert self.texts_.isdisjoint(X)
+        return super().predict_proba(np.array([[float(text.split()[0])] for text in X]))
+
+
+@pytest.mark.parametrize("kind", [pd.Series, lambda texts: np.array(texts, dtype=object), np.array])
+def test_texts_are_rows_and_equal_ones_a_group(kind):
+    texts = [f"{i % 2} {i // 4}" for i in range(600)]
+    assert choose_rate(Reader(), kind(texts), np.arange(600) % 2, [0, -2], param="rate").rate == -2
+
+
 def test_groups_stay_in_one_fold_of_all_kinds():
     X, labels = oracle_data()
     groups = np.arange(600) // 4
@@ -513,6 +531,11 @@ BAD = {
     ),
     "a class": (lambda: choose_rate(Never, X, Y), TypeError, "estimator: expected an object .*got <class .*Never"),
     "groups": (lambda: choose_rate(Never(), X, Y, param="rate", groups=[1, 2]), ValueError, "groups: expected shape"),
+    "a class in one group": (
+        lambda: choose_rate(Never(), X, Y, param="rate", groups=np.where(Y == Y[0], -1, np.arange(60))),
+        ValueError,
+        r"groups: expected each class in more than one fold, got all rows of class \d in one",
+    ),
     "groups missing": (
         lambda: choose_rate(Never(), X, Y, param="rate", groups=[None] * 40 + ["a"] * 20),
         ValueError,

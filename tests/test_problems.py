@@ -40,6 +40,16 @@ def test_human_labels_of_text(folder):
     assert data.load("noisy_ag_news").y_train.tolist() == [i % 4 for i in range(8)]
 
 
+def test_other_human_labels_of_known_rows_are_refused(folder, monkeypatch):
+    known = data.load("noisy_ag_news").checksum, "human"
+    monkeypatch.setitem(data.HUMAN_CHECKSUMS, known, data.checksum(data.human_labels("noisy_ag_news", "human")))
+    assert len(data.human_labels("noisy_ag_news", "human")) == 8
+    path = folder / "noisy_ag_news/train.csv"
+    path.write_text(path.read_text("utf-8").replace('"1","0"', '"2","0"', 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"noisy_ag_news: expected human labels with the checksum .*another version"):
+        data.human_labels("noisy_ag_news", "human")
+
+
 @pytest.mark.parametrize(
     ("row", "bad", "message"),
     [

@@ -323,6 +323,19 @@ def test_workers_end_with_their_parent(tmp_path, name, ends):
     assert child.returncode == ends
 
 
+def test_what_is_recorded_needs_no_device(tmp_path, reference):
+    shutil.copy(reference, tmp_path)
+    assert len(sweep.sweep(RUNS, tmp_path, device="cuda:99", progress=False)) == len(RUNS)
+    with pytest.raises(ValueError, match="device: got 'cuda:99'"):
+        sweep.sweep(RUNS, tmp_path / "empty", device="cuda:99", progress=False)
+
+
+def test_verify_takes_no_image_run_on_a_gpu_for_exact(reference):
+    record = read(reference)[0] | {"lr": 0.1, "device": "Tesla T4"}
+    row = verify.compare(record, record | {"best_test": record["best_test"] + 0.0004})
+    assert row["ok"] and not row["exact"]
+
+
 def test_records_are_found_without_the_data(tmp_path, reference, monkeypatch):
     shutil.copy(reference, tmp_path)
     monkeypatch.setattr(records_module.data, "load", lambda *_: pytest.fail("read the data"))
@@ -331,8 +344,18 @@ def test_records_are_found_without_the_data(tmp_path, reference, monkeypatch):
     assert len(records_module.stored([RUNS[0]], tmp_path / "elsewhere")) == 0
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (
+            torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be"),
+            "CUDA error: .*",
+        ),
+    ],
+)
+def test_a_device_that_fails_is_one_line_and_keeps_the_records(tmp_path, reference, monkeypatch, error, why):
     shutil.copy(reference, tmp_path)
     before = (tmp_path / "two_dimensions.jsonl").read_bytes()
     (tmp_path / "two_dimensions.jsonl").write_bytes(before[: before.index(b"\n") + 1])
@@ -342,7 +365,7 @@ def test_out_of_memory_is_one_line_and_keeps_the_records(tmp_path, reference, mo
 
     monkeypatch.setattr(MLPRecipe, "train", greedy)
     with pytest.raises(
-        OSError, match=r"cpu: out of memory while training two_dimensions, plane symmetric 0.05, seed [01]; wh"
+        OSError, match=rf"^cpu: {why} while training two_dimensions, plane symmetric 0.05, seed [01]; what is recor.*$"
     ):
         run(tmp_path)
     assert (tmp_path / "two_dimensions.jsonl").read_bytes() == before[: before.index(b"\n") + 1]

@@ -342,12 +342,14 @@ CLOTHING1M = "clothing1m"
 def _clothing1m_part(keys: str, labels: str) -> tuple[list[str], np.ndarray]:
     """The images that a key list names, relative to the folder, with their labels from a label file."""
     notes = data_dir() / CLOTHING1M / "annotations"
-    names, lines = ((notes / file).read_text(encoding="utf-8").splitlines() for file in (keys, labels))
     try:
+        names, lines = ((notes / file).read_text(encoding="utf-8").splitlines() for file in (keys, labels))
         label_of = dict(line.rsplit(" ", 1) for line in lines)
         return names, check_labels(labels, [int(label_of[name]) for name in names], 14)
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{notes}: expected in {labels} a label for each name in {keys}, got {error}") from error
+        raise ValueError(
+            f"{notes}: expected in {labels} a label for each name in {keys}, got {error}"
+        ) from error
 
 
 def _read_clothing1m() -> Raw:
@@ -375,11 +377,12 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     are opened without running anything that they contain.
 
     Raises:
-        ValueError: The pair is unknown, or a file is missing, damaged, of another length or order than the images.
+        ValueError: The pair is unknown, or a file is missing, damaged, of another length or order than the images, or
+            has other labels than the records were trained on.
     """
     if (dataset, noise) == ("noisy_ag_news", "human"):
         load(dataset)  # says what is missing
-        return np.array(_noisy_ag_news()[2])
+        return _as_recorded(dataset, noise, np.array(_noisy_ag_news()[2]))
     if (dataset, noise) == ("headlines", "human"):  # made, too: class by class as people label AG News
         T = np.array(HUMAN_TEXT_T)
         return corrupt(load(dataset).y_train, T / T.sum(1, keepdims=True), seed=0)
@@ -389,7 +392,7 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     name, keys = HUMAN_LABELS[dataset]
     path = data_dir() / name
     if not path.is_file():
-        raise ValueError(f"{path}: expected a label file of CIFAR-N, got no such file. {_CIFARN_OBTAIN}")
+        raise ValueError(f"{path}: expected a label file of CIFAR-N, got no such file. {CIFARN_OBTAIN}")
     import torch
 
     # What NumPy arrays are made of, and nothing else, under the old and the new name of NumPy's core.
@@ -408,7 +411,27 @@ def human_labels(dataset: str, noise: str) -> np.ndarray:
     if (clean != images.y_train).any():
         at = int(np.flatnonzero(clean != images.y_train)[0])
         raise ValueError(f"{name}: its clean labels differ from the images' from index {at} on: another order?")
-    return check_labels(f"{name} {noise}", noisy, images.num_classes)
+    return _as_recorded(dataset, noise, check_labels(f"{name} {noise}", noisy, images.num_classes))
+
+
+# Of the labels by people that go with known data, by the checksum of the data: that of a record is of clean data alone.
+HUMAN_CHECKSUMS = {
+    ("48d3f4a9ee179cc1", "human"): "f0a0978cd01fc4b5",
+    ("14e8c899784028e9", "aggre"): "e0286646bc18bf7b",
+    ("14e8c899784028e9", "worse"): "21ec5ca063746be8",
+    ("14e8c899784028e9", "rand1"): "38b161ac16f2de83",
+    ("14e8c899784028e9", "rand2"): "2da50d28bc7250d8",
+    ("14e8c899784028e9", "rand3"): "cf9e90f4139c32ab",
+    ("143c07d5df753898", "fine"): "38043ac984eabc15",
+}
+
+
+def _as_recorded(dataset: str, noise: str, labels: np.ndarray) -> np.ndarray:
+    found = checksum(labels)
+    known = HUMAN_CHECKSUMS.get((load(dataset).checksum, noise), found)
+    if found != known:
+        raise ValueError(f"{dataset}: expected {noise} labels with the checksum {known}, got {found}: another version?")
+    return labels
 
 
 def _read_digits() -> Raw:
@@ -418,9 +441,7 @@ def _read_digits() -> Raw:
     return Raw(digits.images.astype(np.uint8), digits.target.astype(np.int64))
 
 
-_CIFARN_OBTAIN = (
-    "Get it from https://github.com/UCSC-REAL/cifar-10-100n (data/), CC BY-NC 4.0: non-commercial use only."
-)
+CIFARN_OBTAIN = "Get it from https://github.com/UCSC-REAL/cifar-10-100n (data/), CC BY-NC 4.0: non-commercial use only."
 _KRIZHEVSKY = "A. Krizhevsky, Learning multiple layers of features from tiny images, Technical report, 2009"
 
 SOURCES: dict[str, Source] = {
@@ -522,8 +543,9 @@ SOURCES: dict[str, Source] = {
         title="NoisyAG-News",
         contents="9,998 AG News items with one label by people and the true one; tested on AG News' official test part",
         licence="MIT (the repository); the texts as AG News",
-        obtain="Get it from https://github.com/hhf-hd/NoisyAG-News, as noisy_ag_news/train.csv with the columns "
-        f"noisy_label, clean_label (0 to 3) and text, and {AG_NEWS}/test.csv by nls data --fetch ag_news.",
+        obtain="From https://github.com/hhf-hd/NoisyAG-News (commit ec6fcb7) dataset/samples10000valMed.csv, whose "
+        "columns label, gt and text are noisy_label, clean_label (0 to 3) and text of noisy_ag_news/train.csv; the "
+        f"records are of 9,998 of its rows. And {AG_NEWS}/test.csv by nls data --fetch ag_news.",
         citation="NoisyAG-News, 2024, https://github.com/hhf-hd/NoisyAG-News",
         read=_read_noisy_ag_news,
         num_classes=4,

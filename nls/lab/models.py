@@ -142,7 +142,8 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device has units for it; elsewhere float32, since emulating them takes more than ten times as
     long (x86 without AVX512-BF16, and PyTorch without oneDNN)."""
     if device.type == "cuda":
-        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            has_units = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         known = torch.cpu.get_capabilities()
         has_units = torch.backends.mkldnn.is_available() and (known.get("avx512_bf16") or known.get("bf16"))

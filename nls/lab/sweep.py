@@ -47,11 +47,11 @@ def sweep(
             before anything is trained; a worker that has other data or another version, or that was lost.
     """
     runs = list(runs)
-    device = device if executor else str(pick_device(device))
     logs = {t: Log(Path(results) / f"{t}.jsonl") for t in dict.fromkeys(run.table for run in runs)}
     key = {run: (run.config, checksum(run.dataset)) for run in runs}
     missing = {run for run in runs if key[run] not in logs[run.table].records}
     if missing:
+        device = device if executor else str(pick_device(device))
         for table in {run.table for run in missing}:
             logs[table].check_writable()
         if executor is None:
@@ -112,16 +112,17 @@ def train_group(runs: Sequence[Run], device: str) -> list[dict]:
     """Train the runs of one group and return their full records. This is what an executor's worker runs.
 
     On a CPU with one thread, and the process stays at one: cores are not oversubscribed, and no record depends on how
-    many there were. Raises OSError with one clear line where the memory does not suffice.
+    many there were. Raises OSError with one clear line where the memory does not suffice or a GPU fails.
     """
     first, place = runs[0], torch.device(own_place or str(pick_device(device)))
     if place.type == "cpu":
         torch.set_num_threads(1)
     try:
         measured = first.recipe.train(runs, place)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError) as error:
         what = f"{first.table}, {first.dataset} {first.noise} {first.noise_rate:g}, seed {first.seed}"
-        raise OSError(f"{place}: out of memory while training {what}; what is recorded is kept") from error
+        why = "out of memory" if not isinstance(error, torch.AcceleratorError) else str(error).partition("\n")[0]
+        raise OSError(f"{place}: {why} while training {what}; what is recorded is kept") from error
     origin = {"versions": versions(), "device": device_name(place)}
     return [
         run.identity | {"data": checksum(run.dataset)} | rounded(values) | origin

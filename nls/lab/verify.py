@@ -8,9 +8,11 @@ from pathlib import Path
 from unittest import mock
 
 import pandas as pd
+import torch
 
 from ..checks import check_integer
 from . import data
+from .models import device_name
 from .records import checksum, index, read
 from .sweep import sweep
 from .tables import PROFILES, table_runs
@@ -64,7 +66,7 @@ def compare(record: dict, again: dict) -> dict:
     Image runs on a GPU are never exact.
     """
     exact = all(record[k] == again[k] for k in ("versions", "device"))
-    exact = exact and not ("lr" in record and record["device"].startswith("NVIDIA"))
+    exact = exact and not ("lr" in record and again["device"] != device_name(torch.device("cpu")))
     pairs = {k: (record.get(k), again.get(k)) for k in record.keys() | again.keys() if k != "seconds"}
     pairs = {k: p for k, p in pairs.items() if all(v is None or isinstance(v, int | float) for v in p)}
     differences = {k: 0.0 if a == b else math.inf if None in (a, b) else abs(a - b) for k, (a, b) in pairs.items()}

@@ -278,6 +278,11 @@ def show_data(
             there = f"yes, but damaged: {' '.join(str(error).split())}"
         typer.echo(f"{name}: {source.title}\n  {source.contents}\n  there: {there}\n  licence: {source.licence}")
         typer.echo(f"  {source.obtain}\n  cite: {source.citation}\n")
+    for file, names in data.HUMAN_LABELS.values():
+        there = "yes" if (folder / file).is_file() else "no"
+        typer.echo(
+            f"{file}: CIFAR-N, labels by people ({', '.join(names)})\n  there: {there}\n  {data.CIFARN_OBTAIN}\n"
+        )
     typer.echo(f"Folder of downloaded data (NLS_DATA): {folder}")
     if damaged:
         raise Failure(f"damaged: {', '.join(damaged)}", code=1)
