@@ -347,9 +347,7 @@ def _clothing1m_part(keys: str, labels: str) -> tuple[list[str], np.ndarray]:
         label_of = dict(line.rsplit(" ", 1) for line in lines)
         return names, check_labels(labels, [int(label_of[name]) for name in names], 14)
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{notes}: expected in {labels} a label for each name in {keys}, got {error}"
-        ) from error
+        raise ValueError(f"{notes}: expected in {labels} a label for each name in {keys}, got {error}") from error
 
 
 def _read_clothing1m() -> Raw:
@@ -541,7 +539,8 @@ SOURCES: dict[str, Source] = {
     ),
     "noisy_ag_news": Source(
         title="NoisyAG-News",
-        contents="9,998 AG News items with one label by people and the true one; tested on AG News' official test part",
+        contents="9,998 AG News items with the majority label of three groups of people and the true one; tested on AG "
+        "News' official test part",
         licence="MIT (the repository); the texts as AG News",
         obtain="From https://github.com/hhf-hd/NoisyAG-News (commit ec6fcb7) dataset/samples10000valMed.csv, whose "
         "columns label, gt and text are noisy_label, clean_label (0 to 3) and text of noisy_ag_news/train.csv; the "
