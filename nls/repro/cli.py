@@ -208,6 +208,8 @@ def train(
     scheduler: Scheduler = None,
 ) -> None:
     """Train what a table's records lack, all of it or column by column; an interruption loses nothing recorded."""
+    if not scheduler:
+        pick_device(device)
     runs = table_runs(table, profile, range(seeds))
     column = {r: f"{r.dataset} {r.noise} {r.noise_rate:g}" for r in runs}
     if unknown := set(only or []) - set(column.values()):
