@@ -1,5 +1,6 @@
 """The image trainer on digits: what it learns, that a killed run resumes to the same end, what it refuses."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from nls import gls_loss
-from nls.lab import data, trainer
+from nls.lab import data, models, trainer
 from nls.lab.trainer import (
     FadingStage,
     Images,
@@ -77,6 +78,33 @@ def test_what_is_computed_in_is_what_the_device_is_fast_in(images, monkeypatch, 
     _, history = run(images, net, stage=dataclasses.replace(STAGE, lrs=(0.1,)))
     assert seen == {(True, dtype), (False, dtype)}
     assert history.logits.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["whitened_cnn", "resnet34"])
+def test_on_a_gpu_the_graphs_compute_what_the_network_does(images, monkeypatch, name):
+    """What five steps from the same start do to weights and running statistics, with graphs and kernel by kernel: as
+    near each other as kernel by kernel twice, whose sums come in any order. No graph outlives the stage."""
+    few = {"x_test": images.x[:64], "y_test": images.y[:64], "x_val": images.x[:64], "y_val": images.y[:64]}
+    small = dataclasses.replace(images, x=nn.functional.interpolate(images.x, (32, 32)))
+    small = dataclasses.replace(small, **few | {"x_test": small.x[:64], "x_val": small.x[:64]}).to(torch.device("cuda"))
+    stage, graphed = Stage((0.01,), (5,), momentum=0.9, nesterov=True, augment=False), trainer._graphed
+    monkeypatch.setattr(trainer, "FIT_ROWS", 64)
+
+    def moved(graphs: bool) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(trainer, "_graphed", graphed if graphs else lambda *_: contextlib.nullcontext())
+        with models.initialising(0):
+            net = getattr(models, name)(10).cuda()
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        run(small, net, stage=stage)
+        assert "forward" not in vars(net)
+        return {k: (v - before[k]).double() for k, v in net.state_dict().items()}
+
+    once, twice, replayed = moved(False), moved(False), moved(True)
+    for key, change in once.items():
+        noise = (twice[key] - change).norm().item()
+        assert (replayed[key] - change).norm().item() <= 5 * noise + 0.1 * change.norm().item(), key
+    assert once["head.weight" if name == "whitened_cnn" else "fc.weight"].norm().item() > 0
 
 
 def test_weights_are_kept_at_the_chosen_epochs(images, tmp_path):

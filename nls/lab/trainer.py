@@ -1,15 +1,18 @@
 """One network at a time, fast: images live on the device as bytes, and batches are cut, flipped and scaled there.
 
 The same code runs on a CPU and on a GPU: channels-last memory, bfloat16 where the device has units for it, no data
-loader. Everything random in an epoch comes from (seed, epoch), so an epoch-level checkpoint needs no random state, and
-a run that was killed ends in the record of a run that was not.
+loader; on a GPU the network's passes are replayed as CUDA graphs. Everything random in an epoch comes from (seed,
+epoch), so a checkpoint between epochs needs no random state, and a run that was killed ends in the record of a run that
+was not.
 """
 
 import copy
+import gc
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +30,7 @@ PAD = 4  # pixels, as in the usual random crop
 EVALUATION_ROWS = {"cpu": 125, "cuda": 1000}
 FIT_ROWS = 5000  # training rows on which the memory of labels is measured
 CONFIDENCE_BINS = 20
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: on a GPU writing one takes a tenth of an epoch
 
 LossOf = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # logits, target, peer logits, peer target
 
@@ -167,8 +171,9 @@ def crop_and_flip(x: Tensor, placement: Tensor) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
+def _autocast(device: torch.device, cache: bool = True) -> torch.autocast:
+    enabled = compute_dtype(device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
 
 
 def evaluate(net: nn.Module, images: Images, x: Tensor) -> Tensor:
@@ -193,10 +198,10 @@ def train_network(
 ) -> History:
     """Train `net` in place for one stage, evaluating after every epoch.
 
-    `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after every epoch and
-    resumed from if it is there; that of a finished run gives back its history and leaves `net` alone. `keep` names
-    files for the weights at the best epoch by "best_test" and by "noisy_val" and at the "last" one. Stops at the first
-    evaluation whose logits are not finite.
+    `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after an epoch, every
+    half minute and at the end, and resumed from if it is there; that of a finished run gives back its history and
+    leaves `net` alone. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val" and at
+    the "last" one. Stops at the first evaluation whose logits are not finite.
     """
     optimizer = torch.optim.SGD(
         net.parameters(),
@@ -217,22 +222,51 @@ def train_network(
     beginning = copy.deepcopy(net.state_dict()) if not history.correct else None
     if not stage.lrs:
         _look(net, images, history, beginning)
-    for epoch in range(first, len(stage.lrs)):
-        if history.diverged:
-            break
-        started = time.perf_counter()
-        history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers))
-        _look(net, images, history, beginning)
-        history.seconds += time.perf_counter() - started
-        for name, path in (keep or {}).items():
-            if not history.diverged and history.best(name) == epoch:
-                save_checkpoint(path, {"net": net.state_dict()})
-        if checkpoint:
-            state = {"epoch": epoch, "history": vars(history)}
-            if epoch + 1 < len(stage.lrs):
-                state |= {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(checkpoint, state)
+    kept, written = {}, time.monotonic()
+    with _graphed(net, images, stage, peers):
+        for epoch in range(first, len(stage.lrs)):
+            if history.diverged:
+                break
+            started = time.perf_counter()
+            history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers))
+            _look(net, images, history, beginning)
+            history.seconds += time.perf_counter() - started
+            if keep and not history.diverged:
+                weights = {"net": copy.deepcopy(net.state_dict())}
+                kept |= {path: weights for name, path in keep.items() if history.best(name) == epoch}
+            goes_on = epoch + 1 < len(stage.lrs) and not history.diverged
+            if goes_on and time.monotonic() - written < CHECKPOINT_SECONDS:
+                continue
+            for path, state in kept.items():
+                save_checkpoint(path, state)
+            if checkpoint:
+                state = {"epoch": epoch, "history": vars(history)}
+                if epoch + 1 < len(stage.lrs):
+                    state |= {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+                save_checkpoint(checkpoint, state)
+            kept, written = {}, time.monotonic()
     return history
+
+
+@contextmanager
+def _graphed(net: nn.Module, images: Images, stage: Stage, peers: bool) -> Iterator[None]:
+    """On a GPU, forward and backward pass of a step of training each as one CUDA graph: the kernels of a network for
+    small images end sooner than the next is launched. Not with peers: two passes a step would share the graph's memory.
+    """
+    device, size = images.x.device, stage.batch_size
+    if device.type != "cuda" or peers or not stage.lrs or len(images.x) < size:
+        yield
+        return
+    state = copy.deepcopy(net.state_dict())
+    x = images.scaled(images.x[torch.arange(size, device=device)]).contiguous(memory_format=torch.channels_last)
+    gc.collect()  # an earlier graph must not be freed during a capture
+    with torch.cuda.device(device), _autocast(device, cache=False):
+        torch.cuda.make_graphed_callables(net, (x,))
+    net.load_state_dict(state)  # the capture moved the running statistics
+    try:
+        yield
+    finally:
+        del net.forward  # the graph, of which a cycle of references would keep the memory
 
 
 def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers) -> float:
