@@ -11,6 +11,7 @@ import gc
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -259,14 +260,15 @@ def _graphed(net: nn.Module, images: Images, stage: Stage, peers: bool) -> Itera
         return
     state = copy.deepcopy(net.state_dict())
     x = images.scaled(images.x[torch.arange(size, device=device)]).contiguous(memory_format=torch.channels_last)
-    gc.collect()  # an earlier graph must not be freed during a capture
-    with torch.cuda.device(device), _autocast(device, cache=False):
+    with torch.cuda.device(device), _autocast(device, cache=False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch 2.11 warns of the streams of its own warm-up
         torch.cuda.make_graphed_callables(net, (x,))
     net.load_state_dict(state)  # the capture moved the running statistics
     try:
         yield
     finally:
-        del net.forward  # the graph, of which a cycle of references would keep the memory
+        del net.forward
+        gc.collect()  # the graphs, which cycles of references keep: none may be freed during the next capture
 
 
 def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers) -> float:
