@@ -58,7 +58,7 @@ def house(tmp_path, monkeypatch):
         (["site", "--build", "nowhere"], "nowhere holds no executed notebooks"),
         (["run", "01", "-p", "NUMBER=1j"], "-p: got NUMBER=1j, expected int, such as 3"),
         (["run", "01", "-p", "NUMBER=many"], "-p: got NUMBER='many', expected int, such as 3"),
-        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, small, medium, ann"),
+        (["run", "--profile", "fast"], "--profile: got 'fast', expected one of smoke, quick, medium, ann"),
         (["run", "--device", "tpu:x"], "device: got 'tpu:x', expected auto, cpu, cuda"),
         (["run", "01", "-p", "NUMBR=4"], "-p: 01_good has no NUMBR; expected NUMBER, PROFILE"),
         (["run", "01", "-p", "NUMBER"], "-p: got 'NUMBER', expected NAME=VALUE"),

@@ -26,7 +26,7 @@ def test_every_run_has_its_own_config_and_smoke_differs(table):
     assert len({r.config for r in paper + smoke}) == len(paper) + len(smoke)
     assert {r.regime for r in smoke} == {"smoke"}
     if table in ("table1", "tuning", "two_dimensions", "connections"):  # `quick` is a slice of images, and real text
-        assert table_runs(table, "quick", seeds) == table_runs(table, "small", seeds) == paper
+        assert table_runs(table, "quick", seeds) == table_runs(table, "medium", seeds) == paper
 
 
 FROZEN = pd.read_csv(Path(__file__).parent / "configs.csv")
@@ -121,7 +121,7 @@ def test_an_epoch_meets_every_row_at_most_once():
     ("table", "profile", "seeds", "message"),
     [
         ("table9", "quick", [0], "table: got 'table9', expected one of table1"),
-        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, small, medium, annealed, paper"),
+        ("table1", "fast", [0], "profile: got 'fast', expected one of smoke, quick, medium, annealed, paper"),
         ("table1", "quick", [], "seeds: got .*without any run"),
         ("table1", "quick", [-1], "seed: expected an integer of at least 0, got -1"),
         ("table1", "quick", [3, 3], r"seeds: got \[3, 3\], expected each seed once"),

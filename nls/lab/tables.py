@@ -11,14 +11,14 @@ from ..choose import RATES as CHOOSE_RATES
 from ..theory import r_opt, rate_at_scale
 from . import data, tabular
 from .choosing import ChoosingRecipe, ChoosingTextRecipe
-from .images import STARTS, ImageRecipe
+from .images import ImageRecipe
 from .mechanism import ClassMeansRecipe, MemoryRecipe, MemoryTextRecipe
 from .methods import VOTES
 from .problems import MLPRecipe, TextRecipe
 from .runs import Run, grouped
 from .trainer import FadingStage, LinearStage, Stage
 
-PROFILES = ("smoke", "quick", "small", "medium", "annealed", "paper")
+PROFILES = ("smoke", "quick", "medium", "annealed", "paper")
 NOISE_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 TABLE1_RATES = (0.8, 0.6, 0.4, 0.2, 0.0, -0.4, -0.6, -1.0, -2.0, -4.0, -8.0)
 TUNING_SEEDS = (1000, 1001, 1002)  # used nowhere else
@@ -116,18 +116,12 @@ ANNEALED_LRS = tuple(round(0.5 * min((e + 1) / 3, (16 - e - 1) / 13), 6) for e i
 # `paper` is the official recipe with its stage of 100 epochs at 1e-6 shortened to a tenth at ten times the learning
 # rate. `medium` is ours for a CPU: the best epoch comes soon after augmentation ends and the learning rate falls; then
 # the network memorises. `annealed` augments to the end. Learning rates and steps were set in a few trials on a tuning
-# seed. `small` is an earlier, weaker network: 20 epochs, then 88 steps at a learning rate that covers in sum (.035)
-# what the official 39,100 steps at 1e-6 do (.039). `quick` takes 5,000 images, `smoke` shows that it runs.
+# seed. `quick` takes 5,000 images, `smoke` shows that it runs.
 IMAGE_RECIPES = {
     "paper": ImageRecipe(
         network="resnet34",
         warmup=Stage(lrs=(0.1,) * 40 + (0.01,) * 40 + (0.001,) * 40),
         stage=Stage(lrs=(1e-5,) * 10, momentum=0.9, nesterov=True, weight_decay=1e-4),
-    ),
-    "small": ImageRecipe(
-        network="small_cnn",
-        warmup=Stage((0.05,) * 4 + (0.01,) * 8 + (0.002,) * 8, None, 0.9, True, batch_size=256, augment=False),
-        stage=Stage((4e-4,) * 4, (6, 12, 24, 46), 0.9, True, weight_decay=1e-4, batch_size=256, augment=False),
     ),
     "medium": ImageRecipe(
         network="whitened_cnn",
@@ -167,10 +161,6 @@ CLOTHING1M_RECIPE = ImageRecipe(
     stage=Stage((5e-5,) * 5, momentum=0.9, nesterov=True, weight_decay=1e-3, batch_size=64),
 )
 SLICE_RATES = (0.4, 0.0, -1.0, -6.0)
-# `small`: more columns and fewer seeds; the same sum of learning rates in ten times as many steps.
-SMALL_COLUMNS = (*TABLE2_COLUMNS, ("cifar10", "asymmetric_oneway", 0.4))
-SMALL_REPEATED = (("cifar10", "symmetric", 0.2), NOISIEST)
-SMALL_SLOW = {"lrs": (4e-5,) * 6, "steps": (60, 120, 175, 175, 175, 175)}
 
 # Notebook 10. Rates and noise rates are whole steps of .25 on the scale on which they add (theory.smoothing_scale), so
 # noisy and clean labels meet at the same s; the grid knows no r_opt. All sets have one recipe, five times the steps of
@@ -284,9 +274,6 @@ def table2(profile: str, seeds: Sequence[int]) -> list[Run]:
     """
     if profile in ("quick", "smoke"):
         return [run for seed in seeds[:1] for run in table2_slice(profile, slice_of(profile), seed)]
-    if profile == "small":
-        begun = itertools.product(SMALL_COLUMNS, seeds)
-        return [r for c, s in begun if c in SMALL_REPEATED or s == seeds[0] for r in small_table2(*c, s)]
     return image_columns("table2", profile, TABLE2_COLUMNS, seeds)
 
 
@@ -312,9 +299,6 @@ def table5(profile: str, seeds: Sequence[int]) -> list[Run]:
     if profile in ("quick", "smoke"):
         return [run for seed in seeds[:1] for run in table5_slice(profile, slice_of(profile, "worse"), seed)]
     columns = [(*column, noise_rate) for column, noise_rate in TABLE5_COLUMNS.items()]
-    if profile == "small":
-        begun = itertools.product(columns, seeds)
-        return [r for c, s in begun if c[1] == "worse" or s == seeds[0] for r in small_table5(*c, s)]
     last = [CLOTHING1M] if profile == "paper" and not data.SOURCES["clothing1m"].missing() else []
     return image_columns("table5", profile, columns, seeds) + image_columns("table5", profile, last, seeds)
 
@@ -411,7 +395,7 @@ def rates_and_controls(begun: Run, rates: Iterable[float], longer: Iterable[int]
 
 def _robust_losses(begun: Run) -> list[Run]:
     """One candidate a method and the true T, an oracle, then a second of each method. In `paper`, whose stage has a
-    tenth of the sum of learning rates of `medium`, at what was best in `small`, where that sum is the same."""
+    tenth of the sum of learning rates of `medium`, at what was best for a smaller network with that sum."""
     k = 3 if begun.regime == "paper" else 1
     candidates = [
         *((method, "estimated T", 1) for method in ("blc", "flc")),
@@ -424,43 +408,6 @@ def _robust_losses(begun: Run) -> list[Run]:
         with_lr(dataclasses.replace(begun, method=method, rate=None, variant=variant), factor)
         for method, variant, factor in candidates
     ]
-
-
-def small_table2(dataset: str, noise: str, noise_rate: float, seed: int) -> list[Run]:
-    """The runs of one column and seed of `small`, the warm-up first."""
-    column, base = (dataset, noise, noise_rate), image_base("table2", "small", dataset, noise, noise_rate, seed)
-    runs = [from_scratch(base)]
-    if column == ("cifar10", "symmetric", 0.2) and seed == 0:
-        runs += [from_scratch(dataclasses.replace(base, rate=rate)) for rate in (0.4, -1.0)]
-    rates = (*TABLE2_RATES, round(r_opt(noise_rate, data.SOURCES[dataset].num_classes), 12) + 0.0)
-    for start in STARTS if column in SMALL_REPEATED else STARTS[:2]:
-        begun = dataclasses.replace(base, start=start)
-        runs += rates_and_controls(begun, rates)
-        runs.append(dataclasses.replace(with_lr(begun, 0), variant="lr0"))
-        runs.append(with_lr(dataclasses.replace(begun, method="complementary", rate=None), 7))
-    if column == NOISIEST and seed == 0:
-        slow = dataclasses.replace(restaged(base, **SMALL_SLOW), start="best_test", variant="lr x0.1, steps x10")
-        runs += [dataclasses.replace(slow, rate=rate) for rate in SLICE_RATES]
-    return runs
-
-
-def small_table5(dataset: str, noise: str, noise_rate: float, seed: int) -> list[Run]:
-    """The runs of one label set and seed of `small`, the warm-up first."""
-    base = image_base("table5", "small", dataset, noise, noise_rate, seed)
-    begun = dataclasses.replace(base, start="noisy_val")
-    candidates = [
-        *(("gls", 0.0, None, k) for k in (1, 3, 10, 30)),
-        *(("gls", rate, None, 1) for rate in (0.2, 0.4, 0.6, 0.8, -0.4, -1.0, -2.0, -6.0)),
-        *((method, None, "estimated T", k) for method in ("blc", "flc") for k in (1, 3, 10, 30)),
-        *((method, None, "true T", k) for method in ("blc", "flc") for k in (3, 30)),
-        *(("peer", None, f"alpha {alpha}", k) for alpha in ("0.5", "1") for k in (3, 30)),
-        *(("fdiv", None, divergence, k) for divergence in ("tv", "kl") for k in (3, 30)),
-    ]
-    runs = [
-        with_lr(dataclasses.replace(begun, method=method, rate=rate, variant=variant), k)
-        for method, rate, variant, k in candidates
-    ]
-    return [from_scratch(base), untouched(begun), *runs]
 
 
 def image_tuning(profile: str, seeds: Sequence[int]) -> list[Run]:

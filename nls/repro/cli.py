@@ -66,7 +66,7 @@ def main() -> None:
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 04; all by default.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, quick, small, medium, annealed or paper.")] = "quick",
+    profile: Annotated[str, typer.Option(help="smoke, quick, medium, annealed or paper.")] = "quick",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as in the notebook's cell.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Maintainers: rewrite notebooks/ and figures/.")] = False,
@@ -198,7 +198,7 @@ class _View:
 @app.command()
 def train(
     table: Annotated[str, typer.Argument(help="A table, such as table2.")],
-    profile: Annotated[str, typer.Option(help="smoke, quick, small, medium, annealed or paper.")] = "small",
+    profile: Annotated[str, typer.Option(help="smoke, quick, medium, annealed or paper.")] = "medium",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 1,
     only: Annotated[
         list[str] | None, typer.Option(help="A column, such as 'cifar10 symmetric 0.6'; may repeat.")

@@ -24,7 +24,7 @@ class Shown:
     slice: bool = True
 
 
-WHOLE = ("small", "medium", "paper")
+WHOLE = ("medium", "paper")
 PLAN = {
     "04_table1_uci": (Shown("table1", 20),),
     "05_two_dimensions": (Shown("two_dimensions", 100),),
