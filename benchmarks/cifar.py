@@ -11,6 +11,8 @@ comes to the rate of a plain matrix product of the same type. Random bytes stand
 
 Measured (torch 2.15, two x86 cores with AVX-512 and bfloat16): whitened_cnn 945 images/s against 435 (2.2 times), 73 %
 of a matrix product's rate, on one thread as well; small_cnn 4,874 against 2,004 (2.4 times), resnet34 85 against 38.
+On an H100 (torch 2.11), batches of 128, 12,800 images: resnet34 22,679 images/s against 1,010 (22 times). There an
+epoch of 45,000 images takes 1.9 s, without CUDA graphs 6.4 s (3.3 times); of whitened_cnn, batches of 256, .37 and .80.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nls.lab.models import compute_dtype, mlp, pick_device, resnet34, small_cnn, whitened_cnn
+from nls.lab.models import compute_dtype, mlp, pick_device, resnet34, resnet34_torchvision, small_cnn, whitened_cnn
 
 
 def test_mlp_shapes_and_default_initialisation():
@@ -30,6 +30,14 @@ def test_resnet34_keeps_the_resolution_of_small_images():
         stage.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
     net.eval()(torch.zeros(1, 3, 32, 32))
     assert seen == [(64, 32, 32), (512, 4, 4)]
+
+
+def test_the_two_initialisations_of_resnet34():
+    """PyTorch's default has variance 1 / (3 fan-in), torchvision's 2 / fan-out: where width and resolution stay, six
+    times that."""
+    for make, times in ((resnet34, 1), (resnet34_torchvision, 6)):
+        weight = make(10).layer3[1].conv1.weight
+        assert weight.var().item() == pytest.approx(times / (3 * 256 * 9), rel=0.02)
 
 
 def test_the_first_convolution_whitens_patches():

@@ -32,8 +32,20 @@ def mlp(num_features: int, width: int, num_classes: int) -> nn.Sequential:
 def resnet34(num_classes: int) -> nn.Module:
     """ResNet-34 for 32 × 32 images: a 3 × 3 first convolution and no first pooling. (N, 3, 32, 32) -> (N, num_classes).
 
-    The paper's network for CIFAR (its official code, 21.3 million weights), from torchvision, not pre-trained.
+    The paper's network for CIFAR (its official code, 21.3 million weights), not pre-trained: torchvision's, initialised
+    like the official code's, by PyTorch's default.
     """
+    net = resnet34_torchvision(num_classes)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    return net
+
+
+def resnet34_torchvision(num_classes: int) -> nn.Module:
+    """`resnet34` at torchvision's own initial weights: normal of variance 2 / fan-out, at most layers six times that of
+    PyTorch's default. Before batch norm the scale of a weight w does not change the output, but a step of SGD turns w
+    by an angle in proportion to 1 / |w|²."""
     from torchvision import models
 
     net = models.resnet34(num_classes=num_classes)

@@ -122,6 +122,7 @@ IMAGE_RECIPES = {
         network="resnet34",
         warmup=Stage(lrs=(0.1,) * 40 + (0.01,) * 40 + (0.001,) * 40),
         stage=Stage(lrs=(1e-5,) * 10, momentum=0.9, nesterov=True, weight_decay=1e-4),
+        version=2,
     ),
     "medium": ImageRecipe(
         network="whitened_cnn",
@@ -429,6 +430,22 @@ def image_tuning(profile: str, seeds: Sequence[int]) -> list[Run]:
     return runs
 
 
+def resnet34(profile: str, seeds: Sequence[int]) -> list[Run]:
+    """A part of `paper`, symmetric .6, with torchvision's initial weights instead of the official code's."""
+    regime, dataset = ("smoke", "digits") if profile == "smoke" else ("paper", "cifar10")
+    runs = []
+    for seed in seeds:
+        base = image_base("resnet34", regime, dataset, "symmetric", 0.6, seed)
+        if regime == "paper":
+            recipe = dataclasses.replace(base.recipe, network="resnet34_torchvision", version=1)
+            base = dataclasses.replace(base, recipe=recipe)
+        runs.append(from_scratch(base))
+        for start, rates in (("best_test", (0.4, 0.0, -1.0, -2.0, -6.0)), ("last", (0.0, -2.0, -6.0))):
+            runs += rates_and_controls(dataclasses.replace(base, start=start), rates, longer=(7,))
+        runs.append(untouched(dataclasses.replace(base, start="noisy_val")))
+    return runs
+
+
 def restaged(run: Run, **changes: Any) -> Run:
     """The run with another second stage."""
     stage = dataclasses.replace(run.recipe.stage, **changes)
@@ -643,7 +660,7 @@ TABLES: dict[str, Callable[[str, Sequence[int]], list[Run]]] = {
     f.__name__: f
     for f in (
         *(table1, tuning, two_dimensions, connections, table3, table3_minilm, text_tuning, text_checks, human_text),
-        *(table2, table5, image_tuning),
+        *(table2, table5, image_tuning, resnet34),
         *(mechanism_shift, mechanism_threshold, mechanism_classes, mechanism_sgd, mechanism_gain, mechanism_votes),
         *(choose, choose_further),
     )
