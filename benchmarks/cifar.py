@@ -69,8 +69,8 @@ def usual(net: nn.Module, loader: DataLoader, device: torch.device) -> float:
 
 
 def ours(net: nn.Module, kept: Images, batch_size: int, seed: int) -> float:
-    """Seconds of one epoch of our trainer, without its evaluation (a handful of rows) and, once a stage, the capture of
-    a GPU's graphs."""
+    """Seconds of one epoch of our trainer with its evaluation, of a handful of rows, and without the capture of a GPU's
+    graphs, once a stage."""
     stage = Stage((LR,), batch_size=batch_size, **RECIPE)
     return train_network(net.to(kept.x.device), kept, lambda z, y, *_: gls_loss(z, y, 0.0), stage, seed=seed).seconds
 

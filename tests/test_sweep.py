@@ -288,6 +288,14 @@ def test_verify_compares_every_measured_value(reference):
     assert verify.compare({**record, "nll": None}, {**record, "nll": None})["ok"]
 
 
+def test_verify_on_a_cpu_draws_no_record_of_a_gpu(tmp_path, reference):
+    """The seconds that it took there do not say how long it takes here."""
+    made = [r | {"device": "NVIDIA H100 80GB HBM3"} for r in read(reference)[:4]]
+    (tmp_path / "two_dimensions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
+    with pytest.raises(ValueError, match=r"none of its 4 records .* on a CPU"):
+        verify.verify("two_dimensions", tmp_path, 4, device="cpu")
+
+
 def test_verify_without_records(tmp_path):
     with pytest.raises(ValueError, match="none of its 0 records can be verified"):
         verify.verify("table1", tmp_path, 3)

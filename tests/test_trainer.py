@@ -117,6 +117,28 @@ def test_weights_are_kept_at_the_chosen_epochs(images, tmp_path):
         assert right.double().mean().item() == pytest.approx(measured[name]), name
 
 
+@pytest.mark.parametrize("pause", [0.0, trainer.CHECKPOINT_SECONDS])
+def test_what_was_kept_before_a_kill_is_there_after_it(images, tmp_path, monkeypatch, pause):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", pause)
+    stage, real = Stage(lrs=(0.1, 0.1, 5.0, 5.0), batch_size=64, augment=False), trainer._epoch
+    paths = {"checkpoint": tmp_path / "run.pt", "keep": {"best_test": tmp_path / "best.pt"}}
+
+    def dying(*args):
+        if args[6] == 3:  # the epoch
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as dies, pytest.raises(KeyboardInterrupt):
+        dies.setattr(trainer, "_epoch", dying)
+        run(images, stage=stage, **paths)
+    assert paths["checkpoint"].exists() == (pause == 0)
+    net, history = run(images, stage=stage, **paths)
+    assert history.best("best_test") < 3
+    net.load_state_dict(load_checkpoint(tmp_path / "best.pt")["net"])
+    right = evaluate(net, images, images.x_test).argmax(1) == images.y_test
+    assert right.double().mean().item() == pytest.approx(history.measured(images.y_test)["best_test"])
+
+
 def test_what_is_remembered_of_wrong_and_right_labels(images):
     """Every label rotated on a third of the rows: what the network says of them before and after it fits the rest."""
     y = images.y.clone()
@@ -160,8 +182,12 @@ def test_divergence_ends_the_run_with_a_record_and_its_last_good_weights(images,
     assert len(measured["test"]) == len(measured["heldout_labels"]) == 1
 
 
-def test_divergence_in_the_first_epoch(images):
-    _, history = run(images, stage=Stage(lrs=(1e30, 0.1), batch_size=64, augment=False))
+def test_divergence_in_the_first_epoch(images, tmp_path):
+    """Its record and what is kept are the start's, so that what goes on from there has something to go on from."""
+    net = network()
+    start, keep = net.state_dict()["0.weight"].clone(), {"best_test": tmp_path / "best.pt"}
+    _, history = run(images, net, stage=Stage(lrs=(1e30, 0.1), batch_size=64, augment=False), keep=keep)
+    assert torch.equal(load_checkpoint(keep["best_test"])["net"]["0.weight"], start)
     measured = history.measured(images.y_test)
     assert measured["diverged"]
     assert 0 <= measured["last"] <= 1

@@ -167,7 +167,7 @@ def folder_of(run: Run, checksum: str, device: torch.device) -> Path:
 def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
     """Train one run (and first its warm-up, where the checkpoint folder lacks it); its history and its network.
 
-    A run that was killed goes on after its last epoch. The network of a run that had already ended is the start's.
+    A run that was killed goes on after its last checkpoint. The network of a run that had already ended is the start's.
     """
     p = problem(run, device)
     net, folder = network(run, p, device), folder_of(run, p.checksum, device)
@@ -180,8 +180,9 @@ def fit(run: Run, device: torch.device) -> tuple[History, nn.Module]:
         raise ValueError(f"start: got {run.start!r}, expected scratch, {', '.join(STARTS)}")
     history = folder / f"{warm_up_of(run).config}.pt"
     with filelock.FileLock(history.with_suffix(".lock")):
-        if not (folder / f"{run.start}.pt").exists():  # removed by hand: the warm-up is trained again
-            history.unlink(missing_ok=True)
+        lost = history.exists() and not (folder / f"{run.start}.pt").exists()
+        if lost and "net" not in load_checkpoint(history):  # removed by hand: the warm-up is trained again
+            history.unlink()
     warm = fit(warm_up_of(run), device)[0]
     net.load_state_dict(load_checkpoint(folder / f"{run.start}.pt")["net"])
     # Two starts may be one epoch, and then their runs are one: the checkpoint is named after the epoch.

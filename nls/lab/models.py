@@ -43,9 +43,9 @@ def resnet34(num_classes: int) -> nn.Module:
 
 
 def resnet34_torchvision(num_classes: int) -> nn.Module:
-    """`resnet34` at torchvision's own initial weights: normal of variance 2 / fan-out, at most layers six times that of
-    PyTorch's default. Before batch norm the scale of a weight w does not change the output, but a step of SGD turns w
-    by an angle in proportion to 1 / |w|²."""
+    """`resnet34` at torchvision's own initial weights but for the first layer: normal of variance 2 / fan-out, at most
+    layers six times that of PyTorch's default. Before batch norm the scale of a weight w does not change the output,
+    but a step of SGD turns w by an angle in proportion to 1 / |w|²."""
     from torchvision import models
 
     net = models.resnet34(num_classes=num_classes)

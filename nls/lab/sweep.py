@@ -37,8 +37,8 @@ def sweep(
     Args:
         runs: what a table lists, or a part of it; of a group of which one run is missing all are trained.
         results: the folder of the records.
-        executor: any `concurrent.futures.Executor`, only `submit` is used; its workers need this package and the same
-            data. By default one process per core or per GPU.
+        executor: any `concurrent.futures.Executor`, only `submit` is used; its workers need this package, the same
+            data and, on a GPU, a process each. By default one process per core or per GPU.
         device: auto, cpu, cuda (all GPUs) or cuda:N.
         progress: whether a bar is shown.
 

@@ -199,10 +199,10 @@ def train_network(
 ) -> History:
     """Train `net` in place for one stage, evaluating after every epoch.
 
-    `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after an epoch, every
-    half minute and at the end, and resumed from if it is there; that of a finished run gives back its history and
-    leaves `net` alone. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val" and at
-    the "last" one. Stops at the first evaluation whose logits are not finite.
+    `peers` draws a second, independent batch for losses that need one. `checkpoint` is written after an epoch, at most
+    every half minute, and at the end, and resumed from if it is there; that of a finished run gives back its history
+    and leaves `net` alone. `keep` names files for the weights at the best epoch by "best_test" and by "noisy_val" and
+    at the "last" one, written at the end. Stops at the first evaluation whose logits are not finite.
     """
     optimizer = torch.optim.SGD(
         net.parameters(),
@@ -213,62 +213,69 @@ def train_network(
         fused=images.x.device.type == "cuda",
     )
     torch.backends.cudnn.benchmark = True  # shapes do not change
-    history, first = History(), 0
+    history, first, kept = History(), 0, {}
     if checkpoint and checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        if "net" in state:
-            net.load_state_dict(state["net"])
-            optimizer.load_state_dict(state["optimizer"])
         history, first = History(**state["history"]), state["epoch"] + 1
+        if history.diverged or "net" not in state:
+            return history
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        kept = state["kept"]
     beginning = copy.deepcopy(net.state_dict()) if not history.correct else None
     if not stage.lrs:
         _look(net, images, history, beginning)
-    kept, written = {}, time.monotonic()
+        return history
+    written = time.monotonic()
     with _graphed(net, images, stage, peers):
         for epoch in range(first, len(stage.lrs)):
-            if history.diverged:
-                break
             started = time.perf_counter()
             history.fit.append(_epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers))
             _look(net, images, history, beginning)
             history.seconds += time.perf_counter() - started
-            if keep and not history.diverged:
-                weights = {"net": copy.deepcopy(net.state_dict())}
-                kept |= {path: weights for name, path in keep.items() if history.best(name) == epoch}
+            if keep:
+                weights = copy.deepcopy(net.state_dict())
+                kept |= {name: weights for name in keep if history.best(name) == epoch}
             goes_on = epoch + 1 < len(stage.lrs) and not history.diverged
             if goes_on and time.monotonic() - written < CHECKPOINT_SECONDS:
                 continue
-            for path, state in kept.items():
-                save_checkpoint(path, state)
+            state = {"epoch": epoch, "history": vars(history)}
+            if goes_on:
+                state |= {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept}
+            else:  # before the checkpoint says so
+                for name, weights in kept.items():
+                    save_checkpoint(keep[name], {"net": weights})
             if checkpoint:
-                state = {"epoch": epoch, "history": vars(history)}
-                if epoch + 1 < len(stage.lrs):
-                    state |= {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
                 save_checkpoint(checkpoint, state)
-            kept, written = {}, time.monotonic()
+            written = time.monotonic()
+            if not goes_on:
+                break
     return history
 
 
 @contextmanager
 def _graphed(net: nn.Module, images: Images, stage: Stage, peers: bool) -> Iterator[None]:
     """On a GPU, forward and backward pass of a step of training each as one CUDA graph: the kernels of a network for
-    small images end sooner than the next is launched. Not with peers: two passes a step would share the graph's memory.
+    small images end sooner than the next is launched. Not with peers, whose two passes a step would share the graph's
+    memory, and not with images from files, which are read for longer than launching takes.
     """
     device, size = images.x.device, stage.batch_size
-    if device.type != "cuda" or peers or not stage.lrs or len(images.x) < size:
+    if device.type != "cuda" or peers or not isinstance(images.x, Tensor) or len(images.x) < size:
         yield
         return
     state = copy.deepcopy(net.state_dict())
     x = images.scaled(images.x[torch.arange(size, device=device)]).contiguous(memory_format=torch.channels_last)
+    gc.collect()  # graphs stay in cycles of references; one that goes during a capture breaks it
     with torch.cuda.device(device), _autocast(device, cache=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch 2.11 warns of the streams of its own warm-up
+        warnings.filterwarnings("error", message="The CUDA Graph is empty")
         torch.cuda.make_graphed_callables(net, (x,))
-    net.load_state_dict(state)  # the capture moved the running statistics
     try:
+        net.load_state_dict(state)  # the capture moved the running statistics
         yield
     finally:
         del net.forward
-        gc.collect()  # the graphs, which cycles of references keep: none may be freed during the next capture
+        gc.collect()
 
 
 def _epoch(net, images, loss_of, optimizer, stage, seed, epoch, peers) -> float:

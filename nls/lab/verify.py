@@ -53,7 +53,7 @@ def verify(
     cheap = sorted(k for k in near if k in described and records[k]["seconds"] <= max_seconds)
     if not cheap:
         what = f"{results}/{table}.jsonl: none of its {len(records)} records can be verified with this code"
-        raise ValueError(f"{what}, these data and {max_seconds:g} seconds for each")
+        raise ValueError(f"{what}, these data and {max_seconds:g} seconds for each{'' if gpu else ' on a CPU'}")
     drawn = random.Random(seed).sample(cheap, min(sample, len(cheap)))
     # With an empty cache: nothing that an earlier run left there may answer for a record.
     with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, NLS_CACHE=empty):
