@@ -31,7 +31,7 @@ PAD = 4  # pixels, as in the usual random crop
 EVALUATION_ROWS = {"cpu": 125, "cuda": 1000}
 FIT_ROWS = 5000  # training rows on which the memory of labels is measured
 CONFIDENCE_BINS = 20
-CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: on a GPU writing one takes a tenth of an epoch
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints at least: on a GPU an epoch may take less than half a second
 
 LossOf = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # logits, target, peer logits, peer target
 
@@ -264,7 +264,7 @@ def _graphed(net: nn.Module, images: Images, stage: Stage, peers: bool) -> Itera
         yield
         return
     state = copy.deepcopy(net.state_dict())
-    x = images.scaled(images.x[torch.arange(size, device=device)]).contiguous(memory_format=torch.channels_last)
+    x = images.scaled(images.x[:size]).contiguous(memory_format=torch.channels_last)
     gc.collect()  # graphs stay in cycles of references; one that goes during a capture breaks it
     with torch.cuda.device(device), _autocast(device, cache=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch 2.11 warns of the streams of its own warm-up
